@@ -1,0 +1,492 @@
+//! The write path: any number of threads, one order, one append and at most one sync for all that wait together.
+//!
+//! A writer takes the queue's lock, gets its sequence numbers and encodes its records into the pending group. If no
+//! leader is at work it leads: it takes the group, and without the queue's lock appends it with one write, syncs it
+//! if any member asked, publishes it to the index and wakes the rest. Meanwhile the next group gathers.
+//!
+//! Invariants: the order of sequence numbers is the order of bytes in the log; nothing is published before it is as
+//! durable as its writers asked; after a failed write, sync or seal nothing is acknowledged any more.
+
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::frame::{self, FRAME_HEADER_BYTES};
+use crate::format::manifest::{ActiveSegment, SealedSegment};
+use crate::format::record::{Op, Record};
+use crate::format::{SegmentId, SeqNo};
+use crate::index::SegmentState;
+use crate::manifest;
+use crate::options::{Durability, MAX_BATCH_BYTES};
+use crate::segment::{Segment, SeqNoRange, encode_error, hint_entry};
+use crate::storage::write_all_at;
+use crate::sync::{MutexGuard, OnceLock};
+
+/// A group takes no more members past this size: the first of them would wait too long.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A buffer that grew past this for a large value is not kept.
+const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
+
+/// The segment that is appended to. Whoever holds it appends.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) bytes: u32,
+    /// How many of its bytes are known durable.
+    pub(crate) synced: u32,
+    pub(crate) records: u32,
+    pub(crate) seqnos: SeqNoRange,
+    /// What follows the last record that was appended to this or an earlier segment.
+    pub(crate) next_seqno: SeqNo,
+}
+
+impl Active {
+    /// Syncs what is not yet known durable.
+    ///
+    /// # Errors
+    /// After one the caller poisons the store: a second sync could succeed and prove nothing.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        if self.synced < self.bytes {
+            self.segment.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))?;
+            self.synced = self.bytes;
+        }
+        Ok(())
+    }
+}
+
+/// Writers that wait, and what the next of them must know.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pending: Group,
+    /// The emptied buffers of the group before, for the next.
+    spare: Group,
+    /// Hashes of the keys that a leader is writing now.
+    in_flight: Vec<u32>,
+    leading: bool,
+    next_seqno: SeqNo,
+    /// How many bytes before the pending group's first are not known durable; never too few.
+    unsynced: u32,
+    transaction: Option<ThreadId>,
+    closing: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(next_seqno: SeqNo, active: Option<&Active>) -> Self {
+        Self {
+            pending: Group::default(),
+            spare: Group::default(),
+            in_flight: Vec::new(),
+            leading: false,
+            next_seqno,
+            unsynced: active.map_or(0, |active| active.bytes - active.synced),
+            transaction: None,
+            closing: false,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.leading && self.pending.is_empty()
+    }
+
+    fn is_in_flight(&self, key: &[u8]) -> bool {
+        let hash = key_hash(key);
+        self.in_flight.contains(&hash) || self.pending.hashes.contains(&hash)
+    }
+}
+
+/// Writes that are appended together.
+#[derive(Debug, Default)]
+struct Group {
+    /// Their records, framed, checksums not yet sealed.
+    buffer: Vec<u8>,
+    /// One for each record, in order.
+    hashes: Vec<u32>,
+    /// Whether a member waits for a sync.
+    sync: bool,
+    /// The soonest that a member wants to be synced without waiting.
+    sync_within: Option<Duration>,
+    /// Where the members that do not lead find the result.
+    shared: Option<Arc<OnceLock<GroupResult>>>,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && !self.sync
+    }
+
+    fn reset(mut self) -> Self {
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+        self.hashes.clear();
+        self.hashes.shrink_to(BUFFER_KEPT_BYTES / 8);
+        Self { buffer: self.buffer, hashes: self.hashes, ..Self::default() }
+    }
+}
+
+/// What became of a group: the indices of the records whose key was there before, or why it failed.
+type GroupResult = std::result::Result<Vec<usize>, String>;
+
+/// What a writer asks for besides its operations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) durability: Durability,
+    /// Write only if the newest record of this key is still this one (`None`: the keydir has no entry).
+    pub(crate) condition: Option<(&'a [u8], Option<SeqNo>)>,
+    /// The writer is the transaction that all others wait for.
+    pub(crate) in_transaction: bool,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Written; whether the key of the last operation was there before.
+    Written { existed: bool },
+    /// The condition did not hold; nothing was written.
+    ConditionFailed,
+}
+
+impl Core {
+    /// Writes `ops` as one batch; returns once it is as durable as asked and visible.
+    ///
+    /// # Errors
+    /// What makes a write impossible ([`Error::Closed`], [`Error::ReadOnly`], [`Error::Poisoned`],
+    /// [`Error::TransactionOpen`], [`Error::BatchTooLarge`]); [`Error::Io`] where the append or the sync failed: the
+    /// store is poisoned and whether the write survives is only known after the next open.
+    pub(crate) fn commit(&self, ops: &[Op<'_>], request: Request<'_>) -> Result<Outcome> {
+        let bytes_max: u64 = ops.iter().map(Op::bytes_max).sum();
+        if bytes_max > MAX_BATCH_BYTES {
+            return Err(Error::BatchTooLarge { len: bytes_max, limit: MAX_BATCH_BYTES });
+        }
+        let mut queue = self.enter(&request)?;
+        if let Some((key, expected)) = request.condition {
+            let newest = self.index.read().keydir.get(key).map(|entry| entry.seqno);
+            if newest != expected {
+                return Ok(Outcome::ConditionFailed);
+            }
+        }
+        enqueue(&mut queue, ops)?;
+        let last = queue.pending.hashes.len().saturating_sub(1);
+        match request.durability {
+            Durability::Sync => queue.pending.sync = true,
+            Durability::Interval(every) => {
+                let within = queue.pending.sync_within.unwrap_or(every);
+                queue.pending.sync_within = Some(within.min(every));
+            }
+            Durability::Buffered => {}
+        }
+        let existed = if queue.leading { self.follow(queue)? } else { self.lead(queue)? };
+        Ok(Outcome::Written { existed: existed.binary_search(&last).is_ok() })
+    }
+
+    /// Makes every acknowledged write durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let request =
+            Request { durability: Durability::Sync, condition: None, in_transaction: true };
+        self.commit(&[], request).map(|_| ())
+    }
+
+    /// Begins a transaction: waits for another's end, then for the writes that are under way.
+    pub(crate) fn begin_transaction(&self) -> Result<()> {
+        let request =
+            Request { durability: Durability::Sync, condition: None, in_transaction: false };
+        let mut queue = self.enter(&request)?;
+        queue.transaction = Some(std::thread::current().id());
+        while !queue.is_idle() {
+            self.queue_moved.wait(&mut queue);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end_transaction(&self) {
+        self.queue.lock().transaction = None;
+        self.queue_moved.notify_all();
+    }
+
+    /// Lets no new writer in and waits until the last one is out.
+    pub(crate) fn drain_queue(&self) {
+        let mut queue = self.queue.lock();
+        queue.closing = true;
+        while !queue.is_idle() {
+            self.queue_moved.wait(&mut queue);
+        }
+        drop(queue);
+        self.queue_moved.notify_all();
+    }
+
+    /// The queue's lock for a writer that may write now: no other's transaction is open, the pending group has
+    /// room, and the key that its condition asks about is in no one's unpublished write. All of that may change
+    /// while it waits for any of it, so every wait starts over.
+    fn enter(&self, request: &Request<'_>) -> Result<MutexGuard<'_, Queue>> {
+        let mut queue = self.queue.lock();
+        loop {
+            self.check_writable()?;
+            if queue.closing {
+                return Err(Error::Closed);
+            }
+            let others_transaction = queue.transaction.filter(|_| !request.in_transaction);
+            if others_transaction == Some(std::thread::current().id()) {
+                return Err(Error::TransactionOpen);
+            }
+            let is_full = queue.pending.buffer.len() > GROUP_BYTES_MAX;
+            let is_contended = request.condition.is_some_and(|(key, _)| queue.is_in_flight(key));
+            if others_transaction.is_none() && !is_full && !is_contended {
+                return Ok(queue);
+            }
+            self.queue_moved.wait(&mut queue);
+        }
+    }
+
+    /// Waits for the pending group's result, and leads it if the leader before has gone.
+    fn follow(&self, mut queue: MutexGuard<'_, Queue>) -> Result<Vec<usize>> {
+        let shared = queue.pending.shared.get_or_insert_default().clone();
+        loop {
+            if let Some(result) = shared.get() {
+                drop(queue);
+                return result.clone().map_err(|reason| Error::Poisoned { reason });
+            }
+            if !queue.leading {
+                return self.lead(queue);
+            }
+            self.queue_moved.wait(&mut queue);
+        }
+    }
+
+    /// Takes the pending group and carries it out.
+    fn lead(&self, mut queue: MutexGuard<'_, Queue>) -> Result<Vec<usize>> {
+        let next = std::mem::take(&mut queue.spare);
+        let mut group = std::mem::replace(&mut queue.pending, next);
+        queue.leading = true;
+        queue.in_flight = std::mem::take(&mut group.hashes);
+        let bytes = u32::try_from(group.buffer.len()).unwrap_or(u32::MAX);
+        queue.unsynced = queue.unsynced.saturating_add(bytes);
+        drop(queue);
+
+        let result = self.write_group(&mut group);
+
+        let mut queue = self.queue.lock();
+        if let Ok((_, unsynced)) = result {
+            queue.unsynced = unsynced;
+        }
+        queue.leading = false;
+        group.hashes = std::mem::take(&mut queue.in_flight);
+        let result = result.map(|(existed, _)| existed);
+        if let Some(shared) = group.shared.take() {
+            let told = result.as_ref().map(Clone::clone).map_err(ToString::to_string);
+            let _ = shared.set(told);
+        }
+        queue.spare = group.reset();
+        drop(queue);
+        self.queue_moved.notify_all();
+        result
+    }
+
+    /// Appends, syncs and publishes a group. Returns which of its records' keys were there before, and how many
+    /// bytes of the active segment are not known durable.
+    fn write_group(&self, group: &mut Group) -> Result<(Vec<usize>, u32)> {
+        let mut guard = self.active.lock();
+        // Asked again: a group may have failed while this one gathered.
+        self.check_writable()?;
+        let Some(active) = guard.as_mut() else { return Err(Error::Closed) };
+        let result = self.append_group(active, group);
+        if let Err(error) = &result {
+            self.poison(error);
+        }
+        let start = result?;
+        let existed = self.publish_group(active, group, start);
+        let unsynced = active.bytes - active.synced;
+        drop(guard);
+        self.worker.wrote(group.buffer.len() as u64);
+        if let Some(within) = group.sync_within.filter(|_| unsynced > 0) {
+            self.syncer.due(Instant::now() + within);
+        }
+        Ok((existed, unsynced))
+    }
+
+    /// Returns where the group starts in the active segment.
+    fn append_group(&self, active: &mut Active, group: &mut Group) -> Result<u32> {
+        let bytes = u32::try_from(group.buffer.len()).unwrap_or(u32::MAX);
+        let end = u64::from(active.bytes) + u64::from(bytes);
+        if bytes > 0 && end > self.options.segment_bytes && active.records > 0 {
+            self.rotate(active)?;
+        }
+        let start = active.bytes;
+        if bytes > 0 {
+            seal_frames(&mut group.buffer, active.segment.salt, start);
+            write_all_at(&*active.segment.file, &group.buffer, u64::from(start))
+                .map_err(Error::io("write to", active.segment.path.as_path()))?;
+            active.bytes += bytes;
+        }
+        if group.sync {
+            active.sync()?;
+        }
+        Ok(start)
+    }
+
+    /// Lets readers see a group, all of it at once.
+    fn publish_group(&self, active: &mut Active, group: &Group, start: u32) -> Vec<usize> {
+        let mut existed = Vec::new();
+        if group.buffer.is_empty() {
+            return existed;
+        }
+        let now_ms = self.now_ms();
+        let mut index = self.index.write();
+        let mut records = 0;
+        for (offset, bytes) in frames(&group.buffer) {
+            let body = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+            // It was encoded by `enqueue`, so it decodes.
+            let Ok(record) = Record::decode(body) else { continue };
+            let location = Core::location(active, start + offset, bytes.len() as u32);
+            let entry = hint_entry(&record, location.offset, location.length);
+            if index.publish(entry.key, entry.seqno, entry.kind, location, now_ms) {
+                existed.push(records);
+            }
+            records += 1;
+            active.records += 1;
+            active.seqnos.add(record.seqno);
+            active.next_seqno = record.seqno + 1;
+            index.visible = record.seqno;
+        }
+        existed
+    }
+
+    /// Seals the active segment and begins another.
+    ///
+    /// # Errors
+    /// After one the caller poisons the store.
+    pub(crate) fn rotate(&self, active: &mut Active) -> Result<()> {
+        active.sync()?;
+        let mut catalog = self.catalog.lock();
+        let id = catalog.next_segment;
+        let (segment, first_record) = Segment::create(&self.storage, catalog.store, id)?;
+        let segment = Arc::new(segment);
+        let mut next = catalog.clone();
+        next.next_segment = SegmentId(id.0 + 1);
+        next.next_seqno = next.next_seqno.max(active.next_seqno);
+        next.sealed.push(SealedSegment {
+            segment: active.segment.id,
+            bytes: active.bytes,
+            records: active.records,
+            min_seqno: active.seqnos.min,
+            max_seqno: active.seqnos.max,
+        });
+        next.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
+        manifest::replace(&*self.storage, &next)?;
+        *catalog = next;
+        active.segment.seal(active.bytes, self.options.read_method);
+        let mut index = self.index.write();
+        if let Some(state) = index.segments.get_mut(&active.segment.id) {
+            state.sealed = true;
+        }
+        index.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
+        drop(index);
+        drop(catalog);
+        *active = Active {
+            segment,
+            bytes: first_record,
+            synced: first_record,
+            records: 0,
+            seqnos: SeqNoRange::EMPTY,
+            next_seqno: active.next_seqno,
+        };
+        self.after_seal();
+        Ok(())
+    }
+
+    /// Seals the active segment early, so that compaction can take it; says whether there was anything in it.
+    pub(crate) fn seal_active(&self) -> Result<bool> {
+        let mut guard = self.active.lock();
+        self.check_writable()?;
+        match guard.as_mut().filter(|active| active.records > 0) {
+            Some(active) => {
+                self.rotate(active).inspect_err(|error| self.poison(error))?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Makes what has been appended durable without keeping writers from appending more.
+    ///
+    /// # Errors
+    /// A failure poisons the store.
+    pub(crate) fn sync_active(&self) -> Result<()> {
+        let (segment, bytes) = {
+            let guard = self.active.lock();
+            match guard.as_ref().filter(|active| active.synced < active.bytes) {
+                Some(active) => (active.segment.clone(), active.bytes),
+                None => return Ok(()),
+            }
+        };
+        self.check_writable()?;
+        segment
+            .file
+            .sync()
+            .map_err(Error::io("sync", segment.path.as_path()))
+            .inspect_err(|error| self.poison(error))?;
+        if let Some(active) =
+            self.active.lock().as_mut().filter(|active| active.segment.id == segment.id)
+        {
+            active.synced = active.synced.max(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Gives `ops` their sequence numbers and encodes them into the pending group, all or none.
+fn enqueue(queue: &mut Queue, ops: &[Op<'_>]) -> Result<()> {
+    let start = queue.pending.buffer.len();
+    let records_before = queue.pending.hashes.len();
+    let first_seqno = queue.next_seqno;
+    for (index, op) in ops.iter().enumerate() {
+        let before = u32::try_from(queue.pending.buffer.len()).unwrap_or(u32::MAX);
+        let record = Record {
+            unsynced: queue.unsynced.saturating_add(before),
+            seqno: queue.next_seqno,
+            batch_rest: u32::try_from(ops.len() - index - 1).unwrap_or(u32::MAX),
+            op: *op,
+        };
+        if let Err(error) = record.append_unsealed(&mut queue.pending.buffer) {
+            queue.pending.buffer.truncate(start);
+            queue.pending.hashes.truncate(records_before);
+            queue.next_seqno = first_seqno;
+            return Err(encode_error(error));
+        }
+        queue.pending.hashes.push(key_hash(op.key()));
+        queue.next_seqno += 1;
+    }
+    Ok(())
+}
+
+/// Tells keys apart well enough to know which writers must wait for each other; equal hashes only cost a wait.
+fn key_hash(key: &[u8]) -> u32 {
+    crc32c::crc32c(key)
+}
+
+/// The frames of a buffer that [`enqueue`] filled: offset in the buffer, bytes.
+fn frames(buffer: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let rest = buffer.get(offset..)?;
+        let length = usize::try_from(frame::claimed_len(rest)?).ok()?;
+        let bytes = rest.get(..length)?;
+        let at = u32::try_from(offset).ok()?;
+        offset += length;
+        Some((at, bytes))
+    })
+}
+
+/// Seals every frame of a buffer that will stand at `start`.
+fn seal_frames(buffer: &mut [u8], salt: u32, start: u32) {
+    let mut offset = 0;
+    while let Some(rest) = buffer.get_mut(offset..) {
+        let Some(length) = frame::claimed_len(rest).and_then(|length| usize::try_from(length).ok())
+        else {
+            break;
+        };
+        let Some(bytes) = rest.get_mut(..length) else { break };
+        frame::seal(bytes, salt, start.wrapping_add(offset as u32));
+        offset += length;
+    }
+}

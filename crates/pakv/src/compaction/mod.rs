@@ -1,0 +1,270 @@
+//! Compaction: choose sealed segments, copy what is still reachable to new ones, publish them in the manifest, let
+//! the keydir follow, retire the inputs.
+//!
+//! Invariants:
+//! - Until the manifest is replaced the outputs are orphans; after it the inputs are. There is no third state.
+//! - Before the manifest is replaced the active segment is synced: a record is left behind because a newer one of
+//!   its key was seen, and that one must not be lost where the older is gone already.
+//! - A tombstone stays as long as a segment outside the inputs begins before it. So does an expired set, as a
+//!   tombstone of the same sequence number.
+//! - The keydir moves by compare-and-swap on the record: what a user wrote meanwhile stays.
+//! - Memory is a buffer, a hint block and, while the keydir follows, the keys of one output; never the store.
+
+mod plan;
+mod rewrite;
+mod throttle;
+
+use std::time::Instant;
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::SegmentId;
+use crate::index::SegmentState;
+use crate::manifest;
+use crate::segment::{load_hint, rebuild_hint};
+use crate::stats::{CompactionProgress, CompactionReport};
+
+pub(crate) use plan::SegmentFacts;
+use plan::{Plan, Policy};
+use rewrite::{Output, Rewriter};
+use throttle::Throttle;
+
+/// How many keys move under one hold of the index's lock.
+const MOVES_PER_HOLD: usize = 512;
+
+/// Does one step of what the policy asks for; false where there is nothing to do.
+///
+/// # Errors
+/// Whatever a run fails with. Nothing is lost by it.
+pub(crate) fn run_planned(core: &Core) -> Result<bool> {
+    let _one_at_a_time = core.compacting.lock();
+    match make_plan(core) {
+        Plan::Nothing => Ok(false),
+        Plan::SealActive => {
+            let sealed = core.seal_active()?;
+            build_hints(core)?;
+            Ok(sealed)
+        }
+        Plan::Compact(inputs) => {
+            let mut throttle = Throttle::new(core.options.compaction_rate);
+            run(core, &inputs, &mut throttle, &mut |_| ())?;
+            Ok(true)
+        }
+    }
+}
+
+/// Compacts everything that has garbage, the active segment included.
+///
+/// # Errors
+/// Whatever a run fails with. Nothing is lost by it.
+pub(crate) fn run_forced(
+    core: &Core,
+    progress: &mut dyn FnMut(CompactionProgress),
+) -> Result<CompactionReport> {
+    let _one_at_a_time = core.compacting.lock();
+    core.check_writable()?;
+    core.sweep();
+    let active_has_garbage = {
+        let index = core.index.read();
+        index.segments.values().any(|state| {
+            let reachable = u64::from(state.first_record) + state.live_bytes;
+            !state.sealed && u64::from(state.bytes) > reachable
+        })
+    };
+    if active_has_garbage {
+        core.seal_active()?;
+    }
+    build_hints(core)?;
+    let (sealed, _) = facts(core);
+    match plan::plan_forced(&sealed) {
+        Plan::Compact(inputs) => run(core, &inputs, &mut Throttle::new(None), progress),
+        Plan::Nothing | Plan::SealActive => Ok(CompactionReport::default()),
+    }
+}
+
+/// Builds the hint of every sealed segment that has none yet.
+///
+/// # Errors
+/// [`Error::Corrupt`] where a segment is damaged: it is set aside and the rest goes on.
+pub(crate) fn build_hints(core: &Core) -> Result<()> {
+    let store = core.catalog.lock().store;
+    let mut result = Ok(());
+    loop {
+        let missing = {
+            let index = core.index.read();
+            let mut states = index.segments.values();
+            states.find(|state| state.sealed && state.hint_bytes.is_none() && !state.damaged).cloned()
+        };
+        let Some(SegmentState { segment, first_record, bytes, .. }) = missing else {
+            return result;
+        };
+        let storage = Some(&*core.storage);
+        let built = rebuild_hint(storage, store, &segment, first_record, bytes, |_| ());
+        if let Some(state) = core.index.write().segments.get_mut(&segment.id) {
+            match built {
+                Ok(hint_bytes) => state.hint_bytes = Some(hint_bytes),
+                Err(error) => {
+                    state.damaged = error.is_corruption();
+                    if !state.damaged {
+                        return Err(error);
+                    }
+                    result = Err(error);
+                }
+            }
+        }
+    }
+}
+
+fn make_plan(core: &Core) -> Plan {
+    let options = &core.options;
+    let policy = Policy {
+        space_amplification: options.space_amplification,
+        segment_garbage_ratio: options.segment_garbage_ratio,
+        min_garbage_bytes: options.min_garbage_bytes,
+        segment_bytes: options.segment_bytes,
+    };
+    match facts(core) {
+        (sealed, Some(active)) => plan::plan(&sealed, &active, &policy),
+        (_, None) => Plan::Nothing,
+    }
+}
+
+/// The figures of the sealed segments that can be compacted, and of the active one.
+///
+/// A damaged segment is left out as a candidate; that it may pin tombstones is asked when they are dropped.
+fn facts(core: &Core) -> (Vec<SegmentFacts>, Option<SegmentFacts>) {
+    let index = core.index.read();
+    let sealed = index.segments.values().filter(|state| state.sealed && !state.damaged);
+    let active = index.segments.values().find(|state| !state.sealed);
+    (sealed.map(SegmentState::facts).collect(), active.map(SegmentState::facts))
+}
+
+/// Compacts `inputs`, from the copy to the last unlink.
+fn run(
+    core: &Core,
+    inputs: &[SegmentId],
+    throttle: &mut Throttle,
+    progress: &mut dyn FnMut(CompactionProgress),
+) -> Result<CompactionReport> {
+    let started = Instant::now();
+    core.compaction_stats.lock().running = true;
+    let result = run_to_end(core, inputs, throttle, progress);
+    let mut stats = core.compaction_stats.lock();
+    stats.running = false;
+    match result {
+        Ok(mut report) => {
+            report.duration = started.elapsed();
+            stats.runs += 1;
+            stats.bytes_written += report.bytes_after;
+            stats.bytes_reclaimed += report.bytes_reclaimed();
+            stats.last_error = None;
+            Ok(report)
+        }
+        Err(error) => {
+            if !matches!(error, Error::Closed) {
+                stats.last_error = Some(error.to_string());
+            }
+            Err(error)
+        }
+    }
+}
+
+fn run_to_end(
+    core: &Core,
+    inputs: &[SegmentId],
+    throttle: &mut Throttle,
+    progress: &mut dyn FnMut(CompactionProgress),
+) -> Result<CompactionReport> {
+    let states: Vec<SegmentState> = {
+        let index = core.index.read();
+        inputs.iter().filter_map(|id| index.segments.get(id).cloned()).collect()
+    };
+    let mut rewriter = Rewriter::new(core, inputs);
+    for state in &states {
+        if let Err(error) = rewriter.copy_segment(state, throttle, progress) {
+            if error.is_corruption()
+                && let Some(state) = core.index.write().segments.get_mut(&state.segment.id)
+            {
+                state.damaged = true;
+            }
+            rewriter.abandon();
+            return Err(error);
+        }
+    }
+    let (outputs, mut report) = rewriter.finish()?;
+    report.segments_in = states.len() as u64;
+    report.segments_out = outputs.len() as u64;
+    let on_disk = |state: &SegmentState| u64::from(state.bytes) + state.hint_bytes.unwrap_or(0);
+    report.bytes_before = states.iter().map(on_disk).sum();
+    report.bytes_after = outputs.iter().map(|output| on_disk(&output.state)).sum();
+    drop(states);
+    if let Err(error) = publish(core, inputs, &outputs) {
+        // The manifest may or may not have been replaced: neither side may be unlinked, and nothing may be written
+        // on top of what is not known. The next open decides.
+        core.poison(&error);
+        return Err(error);
+    }
+    if let Err(error) = follow(core, &outputs) {
+        core.poison(&error);
+        return Err(error);
+    }
+    retire(core, inputs);
+    Ok(report)
+}
+
+/// The commit point. Everything in `outputs` is durable already.
+fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> {
+    core.storage.sync_dir().map_err(Error::io("sync", core.storage.path()))?;
+    core.sync_active()?;
+    let mut catalog = core.catalog.lock();
+    let mut next = catalog.clone();
+    next.sealed.retain(|sealed| !inputs.contains(&sealed.segment));
+    next.sealed.extend(outputs.iter().map(|output| output.sealed));
+    next.next_seqno = next.next_seqno.max(core.index.read().visible + 1);
+    manifest::replace(&*core.storage, &next)?;
+    *catalog = next;
+    let mut index = core.index.write();
+    for output in outputs {
+        index.segments.insert(output.state.segment.id, output.state.clone());
+    }
+    Ok(())
+}
+
+/// Lets the keydir follow, output by output, as its hint tells.
+fn follow(core: &Core, outputs: &[Output]) -> Result<()> {
+    let store = core.catalog.lock().store;
+    for output in outputs {
+        let SegmentState { segment, bytes, .. } = &output.state;
+        let mut index = core.index.write();
+        let mut moved = 0;
+        let loaded = load_hint(&*core.storage, store, segment.id, *bytes, |entry| {
+            index.move_record(entry, segment.id);
+            moved += 1;
+            if moved % MOVES_PER_HOLD == 0 {
+                crate::sync::let_others_in(&mut index);
+            }
+        });
+        loaded.map_err(|reason| {
+            let path = core.storage.path().join(segment.id.hint_name());
+            Error::corrupt(&path, 0, reason)
+        })?;
+    }
+    Ok(())
+}
+
+/// Nothing points at the inputs any more. Their files go when the last reader does.
+fn retire(core: &Core, inputs: &[SegmentId]) {
+    let mut index = core.index.write();
+    let mut gone = Vec::new();
+    for id in inputs {
+        if let Some(state) = index.segments.remove(id) {
+            debug_assert_eq!(state.live_bytes, 0, "segment {id} is retired while it is pointed at");
+            state.segment.retire();
+            gone.push(state.segment);
+        }
+    }
+    drop(index);
+    core.retired.lock().extend(gone.iter().map(std::sync::Arc::downgrade));
+    // The files are unlinked here, with no lock held, unless someone still reads them.
+    drop(gone);
+}

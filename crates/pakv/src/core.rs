@@ -1,0 +1,212 @@
+//! The open store behind every handle: its parts, who guards them, and closing.
+//!
+//! | part | guarded by | held during I/O |
+//! | --- | --- | --- |
+//! | `queue` | mutex | no |
+//! | `active` | mutex; the leader of a commit group, a sync, a seal | yes: it is the right to append |
+//! | `catalog` | mutex; whoever replaces the manifest | yes, for the replacement |
+//! | `index` | reader-writer lock | no |
+//! | `compacting` | mutex; one compaction at a time | yes, for all of it |
+//!
+//! Lock order, outermost first: `compacting`, `active`, `catalog`, `index`. `queue` is taken with none of them held;
+//! under it only `index` is, to look a condition up.
+
+use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::commit::{Active, Queue};
+use crate::error::{Error, Result};
+use crate::format::manifest::{ActiveSegment, Manifest};
+use crate::index::{Found, Index};
+use crate::keydir::Location;
+use crate::manifest;
+use crate::options::Options;
+use crate::segment::Segment;
+use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
+use crate::storage::{LockGuard, Storage};
+use crate::sync::{Condvar, Mutex, OnceLock, RwLock};
+use crate::worker::Signal;
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) options: Options,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) recovery: RecoveryReport,
+    pub(crate) queue: Mutex<Queue>,
+    /// Told when a commit group or a transaction has finished.
+    pub(crate) queue_moved: Condvar,
+    /// `None` in a store that is open for reading only.
+    pub(crate) active: Mutex<Option<Active>>,
+    /// The manifest as it is on disk, but for `next_segment`, which runs ahead.
+    pub(crate) catalog: Mutex<Manifest>,
+    pub(crate) index: RwLock<Index>,
+    pub(crate) compacting: Mutex<()>,
+    pub(crate) compaction_stats: Mutex<CompactionStats>,
+    /// Segments that compaction has replaced, while someone still reads them.
+    pub(crate) retired: Mutex<Vec<Weak<Segment>>>,
+    /// Wakes the background thread, and tells it to stop.
+    pub(crate) worker: Signal,
+    /// Wakes the thread that syncs for `Durability::Interval`.
+    pub(crate) syncer: Signal,
+    poison: OnceLock<String>,
+    closed: AtomicBool,
+    lock: Mutex<Option<LockGuard>>,
+}
+
+/// What recovery hands over.
+pub(crate) struct Recovered {
+    pub(crate) report: RecoveryReport,
+    pub(crate) catalog: Manifest,
+    pub(crate) index: Index,
+    pub(crate) active: Option<Active>,
+    pub(crate) lock: Option<LockGuard>,
+}
+
+impl Core {
+    pub(crate) fn new(options: Options, storage: Arc<dyn Storage>, recovered: Recovered) -> Self {
+        let next_seqno = recovered.catalog.next_seqno.max(recovered.index.visible + 1);
+        Self {
+            options,
+            storage,
+            recovery: recovered.report,
+            queue: Mutex::new(Queue::new(next_seqno, recovered.active.as_ref())),
+            queue_moved: Condvar::new(),
+            active: Mutex::new(recovered.active),
+            catalog: Mutex::new(recovered.catalog),
+            index: RwLock::new(recovered.index),
+            compacting: Mutex::new(()),
+            compaction_stats: Mutex::new(CompactionStats::default()),
+            retired: Mutex::new(Vec::new()),
+            worker: Signal::new(),
+            syncer: Signal::new(),
+            poison: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(recovered.lock),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.options.clock.now_ms()
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether writes are possible at all.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.options.read_only {
+            return Err(Error::ReadOnly { path: self.storage.path().to_path_buf() });
+        }
+        self.poison.get().map_or(Ok(()), |reason| Err(Error::Poisoned { reason: reason.clone() }))
+    }
+
+    /// Refuses writes from here on: what is on the disk is no longer known. The first reason stays.
+    pub(crate) fn poison(&self, error: &Error) {
+        let _ = self.poison.set(error.to_string());
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
+    }
+
+    /// The version of `key` that reads see, or that a snapshot at `at` sees, unless it has expired.
+    pub(crate) fn lookup(&self, key: &[u8], at: Option<u64>) -> Result<Option<Found>> {
+        self.check_open()?;
+        let found = self.index.read().lookup(key, at);
+        Ok(found.filter(|found| match found.entry.expires_at_ms() {
+            None => true,
+            Some(at_ms) => self.now_ms() < at_ms,
+        }))
+    }
+
+    pub(crate) fn get(&self, key: &[u8], at: Option<u64>) -> Result<Option<Vec<u8>>> {
+        match self.lookup(key, at)? {
+            Some(found) => self.read(&found, key).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn read(&self, found: &Found, key: &[u8]) -> Result<Vec<u8>> {
+        found.segment.value(found.entry.location, key)
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        self.check_open()?;
+        let now_ms = self.now_ms();
+        // Before the index is locked: the order of locks.
+        let manifest_bytes = self.catalog.lock().encode().map_or(0, |bytes| bytes.len() as u64);
+        let retired_segments = {
+            let mut retired = self.retired.lock();
+            retired.retain(|segment| segment.strong_count() > 0);
+            retired.len() as u64
+        };
+        let index = self.index.read();
+        let mut segments: Vec<SegmentStats> = index
+            .segments
+            .values()
+            .map(|state| SegmentStats {
+                segment: state.segment.id.0,
+                bytes: u64::from(state.bytes),
+                live_bytes: state.live_bytes,
+                tombstone_bytes: state.tombstone_bytes,
+                active: !state.sealed,
+            })
+            .collect();
+        segments.sort_by_key(|segment| (segment.active, segment.segment));
+        let hint_bytes: u64 = index.segments.values().filter_map(|state| state.hint_bytes).sum();
+        Ok(Stats {
+            path: self.storage.path().to_path_buf(),
+            keys: index.len(now_ms),
+            expiring_keys: index.expiring(now_ms),
+            live_bytes: segments.iter().map(|segment| segment.live_bytes).sum(),
+            metadata_bytes: hint_bytes + manifest_bytes,
+            segments,
+            retired_segments,
+            keydir_bytes: index.keydir.memory_bytes(),
+            snapshots: index.history.snapshots(),
+            seqno: index.visible,
+            compaction: self.compaction_stats.lock().clone(),
+            recovery: self.recovery.clone(),
+            poisoned: self.poison.get().cloned(),
+        })
+    }
+
+    /// Stops writes, waits for those in flight, makes everything durable and releases the lock. The caller has
+    /// stopped the threads. A second call finds nothing left to do.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.drain_queue();
+        let _no_compaction = self.compacting.lock();
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let result = self.seal_books();
+        *self.active.lock() = None;
+        *self.lock.lock() = None;
+        result
+    }
+
+    /// The last sync, and a manifest that says how far it reached, so that any damage from here on shows.
+    fn seal_books(&self) -> Result<()> {
+        let mut active = self.active.lock();
+        let Some(active) = active.as_mut() else { return Ok(()) };
+        if let Some(reason) = self.poison.get() {
+            return Err(Error::Poisoned { reason: reason.clone() });
+        }
+        active.sync()?;
+        let mut catalog = self.catalog.lock();
+        let closed = ActiveSegment { segment: active.segment.id, synced_bytes: active.bytes };
+        if catalog.active == Some(closed) {
+            return Ok(());
+        }
+        catalog.active = Some(closed);
+        catalog.next_seqno = catalog.next_seqno.max(active.next_seqno);
+        manifest::replace(&*self.storage, &catalog)
+    }
+
+    /// A location for a record of the active segment.
+    pub(crate) fn location(active: &Active, offset: u32, length: u32) -> Location {
+        Location { segment: active.segment.id, offset, length }
+    }
+}

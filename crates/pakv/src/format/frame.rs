@@ -1,0 +1,227 @@
+//! The frame around everything structured: checksum (4), body length (4), body. Laid out by hand because it is read
+//! before a byte can be trusted.
+//!
+//! The checksum is CRC-32C over length and body, begun at the file's salt plus the frame's offset. The same bytes in
+//! another file, or elsewhere in this one, are therefore not a frame: stale blocks, misplaced writes and frames
+//! inside a user's value never pass.
+
+/// Checksum and length.
+pub(crate) const FRAME_HEADER_BYTES: usize = 8;
+const LENGTH_AT: usize = 4;
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadFrame {
+    /// The bytes end before the frame does.
+    CutShort,
+    /// A body has at least one byte.
+    Empty,
+    WrongChecksum,
+}
+
+impl std::fmt::Display for BadFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BadFrame::CutShort => "the bytes end in the middle of a frame",
+            BadFrame::Empty => "there is no frame here",
+            BadFrame::WrongChecksum => "the checksum is wrong",
+        })
+    }
+}
+
+/// Where the checksum of a frame begins: a bijection of the start value, so any difference shows.
+fn seed(salt: u32, offset: u32) -> u32 {
+    salt.wrapping_add(offset)
+}
+
+/// Appends a frame to `buffer` with a body that `body` appends, its checksum still to be [`seal`]ed. Returns the
+/// frame's length.
+///
+/// # Errors
+/// Those of `body`; the buffer is then as before.
+pub(crate) fn append_unsealed(
+    buffer: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>) -> postcard::Result<()>,
+) -> postcard::Result<u32> {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    let result = body(buffer).and_then(|()| {
+        let length = buffer.len() - start - FRAME_HEADER_BYTES;
+        u32::try_from(length).map_err(|_| postcard::Error::SerializeBufferFull)
+    });
+    match (result, buffer.get_mut(start + LENGTH_AT..start + FRAME_HEADER_BYTES)) {
+        (Ok(length), Some(field)) => {
+            field.copy_from_slice(&length.to_le_bytes());
+            Ok(length + FRAME_HEADER_BYTES as u32)
+        }
+        (result, _) => {
+            buffer.truncate(start);
+            result.and(Err(postcard::Error::SerializeBufferFull))
+        }
+    }
+}
+
+/// Writes the checksum of a frame that will stand at `offset`.
+pub(crate) fn seal(frame: &mut [u8], salt: u32, offset: u32) {
+    if let Some((checksum, rest)) = frame.split_at_mut_checked(LENGTH_AT) {
+        let crc = crc32c::crc32c_append(seed(salt, offset), rest);
+        checksum.copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// Appends a finished frame that will stand at `offset`.
+pub(crate) fn append(
+    buffer: &mut Vec<u8>,
+    salt: u32,
+    offset: u32,
+    body: impl FnOnce(&mut Vec<u8>) -> postcard::Result<()>,
+) -> postcard::Result<u32> {
+    let start = buffer.len();
+    let length = append_unsealed(buffer, body)?;
+    if let Some(frame) = buffer.get_mut(start..) {
+        seal(frame, salt, offset);
+    }
+    Ok(length)
+}
+
+/// The checksum and body length that `bytes` claim to start with.
+fn header(bytes: &[u8]) -> Option<(u32, u32)> {
+    let [c0, c1, c2, c3, l0, l1, l2, l3] = *bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
+    Some((u32::from_le_bytes([c0, c1, c2, c3]), u32::from_le_bytes([l0, l1, l2, l3])))
+}
+
+/// The length of the frame that `bytes` claim to start with, header included; not to be believed.
+pub(crate) fn claimed_len(bytes: &[u8]) -> Option<u64> {
+    header(bytes).map(|(_, length)| u64::from(length) + FRAME_HEADER_BYTES as u64)
+}
+
+/// Checks the frame at the start of `bytes`, which stand at `offset`, and returns its body.
+pub(crate) fn body(bytes: &[u8], salt: u32, offset: u32) -> Result<&[u8], BadFrame> {
+    let (checksum, length) = header(bytes).ok_or(BadFrame::CutShort)?;
+    if length == 0 {
+        return Err(BadFrame::Empty);
+    }
+    let length = usize::try_from(length).map_err(|_| BadFrame::CutShort)?;
+    let checked = bytes
+        .get(LENGTH_AT..)
+        .and_then(|rest| rest.get(..LENGTH_AT + length))
+        .ok_or(BadFrame::CutShort)?;
+    if crc32c::crc32c_append(seed(salt, offset), checked) != checksum {
+        return Err(BadFrame::WrongChecksum);
+    }
+    checked.get(LENGTH_AT..).ok_or(BadFrame::CutShort)
+}
+
+/// Finds every frame in `bytes`, at any byte, in time that nearly does not depend on what lengths the bytes claim:
+/// checksums of ranges are computed from checksums of prefixes. Used where recovery has lost the thread.
+pub(crate) struct FrameFinder<'a> {
+    bytes: &'a [u8],
+    salt: u32,
+    /// Where `bytes` stand in the file.
+    base_offset: u32,
+    /// CRC-32C of the first `index * STRIDE` bytes.
+    prefixes: Vec<u32>,
+}
+
+const STRIDE: usize = 256;
+
+impl<'a> FrameFinder<'a> {
+    pub(crate) fn new(bytes: &'a [u8], salt: u32, base_offset: u32) -> Self {
+        let mut crc = crc32c::crc32c(&[]);
+        let mut prefixes = vec![crc];
+        for chunk in bytes.chunks_exact(STRIDE) {
+            crc = crc32c::crc32c_append(crc, chunk);
+            prefixes.push(crc);
+        }
+        Self { bytes, salt, base_offset, prefixes }
+    }
+
+    /// The first frame that starts at or after `index`: its index and body.
+    pub(crate) fn next_from(&self, index: usize) -> Option<(usize, &'a [u8])> {
+        (index..self.bytes.len()).find_map(|at| self.frame_at(at).map(|body| (at, body)))
+    }
+
+    fn frame_at(&self, at: usize) -> Option<&'a [u8]> {
+        let frame = self.bytes.get(at..)?;
+        let (checksum, length) = header(frame)?;
+        let body = frame.get(FRAME_HEADER_BYTES..)?.get(..usize::try_from(length).ok()?)?;
+        if body.is_empty() {
+            return None;
+        }
+        let from = at + LENGTH_AT;
+        let to = at + FRAME_HEADER_BYTES + body.len();
+        let range = self.prefix_crc(to) ^ crc32c::crc32c_combine(self.prefix_crc(from), 0, to - from);
+        let offset = self.base_offset.checked_add(u32::try_from(at).ok()?)?;
+        let expected = crc32c::crc32c_combine(seed(self.salt, offset), range, to - from);
+        (expected == checksum).then_some(body)
+    }
+
+    fn prefix_crc(&self, end: usize) -> u32 {
+        let whole = end / STRIDE;
+        let known = self.prefixes.get(whole).copied().unwrap_or_default();
+        let rest = self.bytes.get(whole * STRIDE..end).unwrap_or_default();
+        crc32c::crc32c_append(known, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(salt: u32, offset: u32, body: &[u8]) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        append(&mut buffer, salt, offset, |buffer| {
+            buffer.extend_from_slice(body);
+            Ok(())
+        })
+        .expect("a short body fits");
+        buffer
+    }
+
+    #[test]
+    fn a_frame_is_valid_at_its_own_place_only() {
+        let frame = framed(7, 100, b"hello");
+        assert_eq!(body(&frame, 7, 100), Ok(&b"hello"[..]));
+        assert_eq!(body(&frame, 7, 101), Err(BadFrame::WrongChecksum));
+        assert_eq!(body(&frame, 8, 100), Err(BadFrame::WrongChecksum));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let frame = framed(7, 100, b"hello");
+        for bit in 0..frame.len() * 8 {
+            let mut flipped = frame.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(body(&flipped, 7, 100).is_err(), "bit {bit} flipped unnoticed");
+        }
+        for len in 0..frame.len() {
+            assert!(body(&frame[..len], 7, 100).is_err(), "cut at {len} unnoticed");
+        }
+    }
+
+    #[test]
+    fn zeros_are_no_frame() {
+        assert_eq!(body(&[0; 64], 0, 0), Err(BadFrame::Empty));
+    }
+
+    #[test]
+    fn the_finder_agrees_with_the_checksum_at_every_offset() {
+        let mut bytes = vec![0xa5; 300];
+        let mut expected = Vec::new();
+        for len in [1, 5, 255, 256, 257, 700] {
+            let at = bytes.len();
+            expected.push(at);
+            let offset = 16 + u32::try_from(at).expect("small");
+            bytes.extend(framed(9, offset, &vec![len as u8; len]));
+            bytes.extend_from_slice(&[0xff, 0, 3, 0, 0, 0]);
+        }
+        let finder = FrameFinder::new(&bytes, 9, 16);
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some((at, body)) = finder.next_from(from) {
+            found.push(at);
+            from = at + body.len();
+        }
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,321 @@
+//! Everything that a reader needs, behind one reader-writer lock: the keydir, the segments it points into, the
+//! history that snapshots see, and the accounts of live bytes. Writers change it in short strokes after their bytes
+//! are acknowledged; nobody does I/O while holding it.
+//!
+//! Invariants: every location in the keydir is in a segment of `segments`; a segment's `live_bytes` is the sum of
+//! the lengths of the locations that point into it; `expiries` holds exactly the keydir's entries that expire.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::clock::is_expired;
+use crate::compaction::SegmentFacts;
+use crate::format::hint::HintEntry;
+use crate::format::hint::HintKind;
+use crate::format::{SegmentId, SeqNo};
+use crate::history::History;
+use crate::keydir::{KeyDir, KeyEntry, Location};
+use crate::segment::{Segment, SeqNoRange};
+
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) keydir: KeyDir,
+    pub(crate) history: History,
+    /// When each key that expires does.
+    expiries: BTreeSet<(u64, Box<[u8]>)>,
+    pub(crate) segments: BTreeMap<SegmentId, SegmentState>,
+    /// The newest write that reads see.
+    pub(crate) visible: SeqNo,
+}
+
+/// A live segment and its accounts.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentState {
+    pub(crate) segment: Arc<Segment>,
+    /// The offset of its first record.
+    pub(crate) first_record: u32,
+    pub(crate) bytes: u32,
+    pub(crate) records: u32,
+    pub(crate) seqnos: SeqNoRange,
+    pub(crate) live_bytes: u64,
+    pub(crate) tombstone_bytes: u64,
+    pub(crate) sealed: bool,
+    /// The length of its hint; `None` while it has none.
+    pub(crate) hint_bytes: Option<u64>,
+    /// Compaction found damage in it: it is left as it is, for `check` and `repair` to see.
+    pub(crate) damaged: bool,
+}
+
+impl SegmentState {
+    /// A segment with nothing in it but its header.
+    pub(crate) fn empty(segment: Arc<Segment>, first_record: u32) -> Self {
+        Self {
+            segment,
+            first_record,
+            bytes: first_record,
+            records: 0,
+            seqnos: SeqNoRange::EMPTY,
+            live_bytes: 0,
+            tombstone_bytes: 0,
+            sealed: false,
+            hint_bytes: None,
+            damaged: false,
+        }
+    }
+
+    pub(crate) fn facts(&self) -> SegmentFacts {
+        SegmentFacts {
+            segment: self.segment.id,
+            bytes: u64::from(self.bytes),
+            header_bytes: u64::from(self.first_record),
+            hint_bytes: self.hint_bytes.unwrap_or(0),
+            live_bytes: self.live_bytes,
+            tombstone_bytes: self.tombstone_bytes,
+            seqnos: self.seqnos,
+        }
+    }
+}
+
+/// What a lookup finds: the version that is asked for and the segment that holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) entry: KeyEntry,
+    pub(crate) segment: Arc<Segment>,
+}
+
+/// One page of a scan.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) items: Vec<(Vec<u8>, Found)>,
+    /// The last key looked at, seen or not: where the next page goes on. `None` at the end of the range.
+    pub(crate) resume: Option<Vec<u8>>,
+}
+
+impl Index {
+    pub(crate) fn new(
+        keydir: KeyDir,
+        segments: BTreeMap<SegmentId, SegmentState>,
+        visible: SeqNo,
+    ) -> Self {
+        let mut index = Self {
+            keydir,
+            history: History::default(),
+            expiries: BTreeSet::new(),
+            segments,
+            visible,
+        };
+        for (key, entry) in index.keydir.range(Bound::Unbounded, Bound::Unbounded) {
+            if let Some(state) = index.segments.get_mut(&entry.location.segment) {
+                state.live_bytes += u64::from(entry.location.length);
+            }
+            if let Some(at) = entry.expires_at_ms() {
+                index.expiries.insert((at, key.into()));
+            }
+        }
+        index
+    }
+
+    /// The newest version of `key`, or the one that a snapshot at `at` sees; expired or not.
+    pub(crate) fn lookup(&self, key: &[u8], at: Option<SeqNo>) -> Option<Found> {
+        match (self.keydir.get(key), at) {
+            (Some(entry), Some(at)) if entry.seqno > at => self.lookup_history(key, at),
+            (Some(entry), _) => self.found(entry),
+            (None, Some(at)) => self.lookup_history(key, at),
+            (None, None) => None,
+        }
+    }
+
+    fn lookup_history(&self, key: &[u8], at: SeqNo) -> Option<Found> {
+        let old = self.history.get(key, at)?;
+        Some(Found { entry: old.entry, segment: old.segment.clone() })
+    }
+
+    fn found(&self, entry: &KeyEntry) -> Option<Found> {
+        let state = self.segments.get(&entry.location.segment)?;
+        Some(Found { entry: *entry, segment: state.segment.clone() })
+    }
+
+    /// Takes in one record that is acknowledged and stands at `location`. Returns whether its key was there before,
+    /// by the time `now_ms`.
+    pub(crate) fn publish(
+        &mut self,
+        key: &[u8],
+        seqno: SeqNo,
+        kind: HintKind,
+        location: Location,
+        now_ms: u64,
+    ) -> bool {
+        let length = u64::from(location.length);
+        let old = match kind {
+            HintKind::Tombstone => self.keydir.remove(key),
+            HintKind::Set | HintKind::SetExpiring { .. } => {
+                let expires_at_ms = kind.expires_at_ms();
+                if let Some(at) = expires_at_ms {
+                    self.expiries.insert((at, key.into()));
+                }
+                self.keydir.insert(key, KeyEntry::new(location, seqno, expires_at_ms))
+            }
+        };
+        if let Some(state) = self.segments.get_mut(&location.segment) {
+            match kind {
+                HintKind::Tombstone => state.tombstone_bytes += length,
+                HintKind::Set | HintKind::SetExpiring { .. } => state.live_bytes += length,
+            }
+            state.bytes = state.bytes.max(location.offset + location.length);
+            state.records += 1;
+            state.seqnos.add(seqno);
+        }
+        let Some(old) = old else { return false };
+        self.forget_live(old.location);
+        let at = old.expires_at_ms();
+        if at.is_some() && at != kind.expires_at_ms() {
+            self.forget_expiry(at, key);
+        }
+        let segments = &self.segments;
+        self.history.supersede(key, old, seqno, || {
+            segments.get(&old.location.segment).map(|state| state.segment.clone())
+        });
+        !is_expired(at, now_ms)
+    }
+
+    fn forget_live(&mut self, location: Location) {
+        if let Some(state) = self.segments.get_mut(&location.segment) {
+            state.live_bytes -= u64::from(location.length);
+        }
+    }
+
+    fn forget_expiry(&mut self, at: Option<u64>, key: &[u8]) {
+        if let Some(at) = at {
+            self.expiries.remove(&(at, key.into()));
+        }
+    }
+
+    /// Keys that are there at `now_ms`.
+    pub(crate) fn len(&self, now_ms: u64) -> u64 {
+        self.keydir.len() - self.expired(now_ms).count() as u64
+    }
+
+    /// Keys that will expire after `now_ms`.
+    pub(crate) fn expiring(&self, now_ms: u64) -> u64 {
+        (self.expiries.len() - self.expired(now_ms).count()) as u64
+    }
+
+    /// When the next key expires.
+    pub(crate) fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    fn expired(&self, now_ms: u64) -> impl Iterator<Item = &(u64, Box<[u8]>)> {
+        self.expiries.range(..(now_ms.saturating_add(1), Box::default()))
+    }
+
+    /// Takes up to `limit` expired entries out of the keydir, so that their bytes count as garbage. Their records
+    /// still shadow older ones in the log; compaction knows. Returns how many it took.
+    pub(crate) fn sweep_expired(&mut self, now_ms: u64, limit: usize) -> usize {
+        let mut swept = 0;
+        while swept < limit && self.next_expiry_ms().is_some_and(|at| at <= now_ms) {
+            let Some((_, key)) = self.expiries.pop_first() else { break };
+            if let Some(entry) = self.keydir.remove(&key) {
+                self.forget_live(entry.location);
+            }
+            swept += 1;
+        }
+        swept
+    }
+
+    /// Takes in one record of a finished compaction output: the keydir follows if it still points at that record.
+    pub(crate) fn move_record(&mut self, entry: &HintEntry<'_>, to: SegmentId) {
+        let length = u64::from(entry.length);
+        let location = Location { segment: to, offset: entry.offset, length: entry.length };
+        if entry.kind == HintKind::Tombstone {
+            if let Some(state) = self.segments.get_mut(&to) {
+                state.tombstone_bytes += length;
+            }
+        } else if let Some(old) = self.keydir.compare_and_move(entry.key, entry.seqno, location) {
+            self.forget_live(old);
+            if let Some(state) = self.segments.get_mut(&to) {
+                state.live_bytes += length;
+            }
+        }
+    }
+
+    /// Up to `limit` entries between two bounds as a snapshot at `at` sees them, from the front or from the back,
+    /// without those that have expired.
+    pub(crate) fn page(
+        &self,
+        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        at: SeqNo,
+        reverse: bool,
+        now_ms: u64,
+        limit: usize,
+    ) -> Page {
+        let current = self.keydir.range(from, to);
+        let history = self.history.range(from, to, at);
+        let mut page = Page::default();
+        let mut looked_at = 0;
+        let mut visit = |key: &[u8], found: Option<Found>| {
+            if let Some(found) = found.filter(|found| !is_expired(found.entry.expires_at_ms(), now_ms)) {
+                page.items.push((key.to_vec(), found));
+            }
+            looked_at += 1;
+            if looked_at == limit {
+                page.resume = Some(key.to_vec());
+            }
+            looked_at < limit
+        };
+        let newest = |entry: &KeyEntry| (entry.seqno <= at).then(|| self.found(entry)).flatten();
+        if self.history.is_empty() {
+            let step = |(key, entry): (&[u8], &KeyEntry)| visit(key, newest(entry));
+            if reverse { all(current.rev(), step) } else { all(current, step) }
+            return page;
+        }
+        let mut step = |key: &[u8], current: Option<&KeyEntry>| {
+            let found = current.and_then(newest).or_else(|| self.lookup_history(key, at));
+            visit(key, found)
+        };
+        if reverse {
+            merge(current.rev(), history.rev(), Ordering::reverse, &mut step);
+        } else {
+            merge(current, history, |ordering| ordering, &mut step);
+        }
+        page
+    }
+}
+
+/// Gives every item to `step` until it says to stop.
+fn all<T>(items: impl Iterator<Item = T>, mut step: impl FnMut(T) -> bool) {
+    for item in items {
+        if !step(item) {
+            break;
+        }
+    }
+}
+
+/// Gives every key of two ordered sequences to `step`, once and in order, until it says to stop.
+fn merge<'a, O>(
+    current: impl Iterator<Item = (&'a [u8], &'a KeyEntry)>,
+    history: impl Iterator<Item = (&'a [u8], O)>,
+    direction: impl Fn(Ordering) -> Ordering,
+    step: &mut impl FnMut(&[u8], Option<&KeyEntry>) -> bool,
+) {
+    let mut current = current.peekable();
+    let mut history = history.map(|(key, _)| key).peekable();
+    loop {
+        let (key, entry) = match (current.peek().copied(), history.peek().copied()) {
+            (None, None) => return,
+            (Some((key, entry)), None) => (key, Some(entry)),
+            (None, Some(key)) => (key, None),
+            (Some((key, entry)), Some(old)) => match direction(key.cmp(old)) {
+                Ordering::Less | Ordering::Equal => (key, Some(entry)),
+                Ordering::Greater => (old, None),
+            },
+        };
+        current.next_if(|(next, _)| *next == key);
+        history.next_if(|next| *next == key);
+        if !step(key, entry) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Looking into the files of a store from outside, without opening it: for tests, tools and the curious.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::record::{Op, Record};
+use crate::format::{OwnFile, own_file};
+use crate::segment::{FrameReader, Next, Segment};
+use crate::storage::{OsStorage, Storage};
+
+/// What a record does to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordKind {
+    /// Gives the key a value.
+    Set,
+    /// Marks the key deleted.
+    Tombstone,
+}
+
+/// One record of a segment, without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordInfo {
+    /// Where its frame begins, in bytes from the start of the file.
+    pub offset: u64,
+    /// The length of its frame in bytes.
+    pub length: u32,
+    /// Its place in the order of all writes.
+    pub seqno: u64,
+    /// What it does.
+    pub kind: RecordKind,
+    /// How many records of the same batch follow it.
+    pub batch_rest: u32,
+    /// How many bytes before it were not known durable when it was written.
+    pub unsynced: u32,
+    /// When it expires, in milliseconds since the epoch.
+    pub expires_at_ms: Option<u64>,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// The length of its value in bytes; 0 for a tombstone.
+    pub value_len: u64,
+}
+
+/// The records of a segment file, in the order of the file, up to its end.
+///
+/// # Errors
+/// [`Error::Corrupt`] at the first bytes that are no record; [`Error::UnknownFormat`]; [`Error::Io`], also where the
+/// file's name is not a segment's.
+pub fn segment(path: impl AsRef<Path>) -> Result<Vec<RecordInfo>> {
+    let path = path.as_ref();
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(own_file);
+    let Some(OwnFile::Log(id)) = name else {
+        let source = std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "a segment's name is its number in ten digits and .log",
+        );
+        return Err(Error::io("inspect", path)(source));
+    };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let storage: Arc<dyn Storage> = Arc::new(OsStorage::new(directory.unwrap_or(Path::new("."))));
+    let (segment, _, first_record) = Segment::open_any(&storage, id, false)?;
+    let len = segment.file.len().map_err(Error::io("read", path))?;
+    let end = u32::try_from(len)
+        .map_err(|_| segment.corrupt(0, "it is longer than a segment can be"))?;
+    let mut reader = FrameReader::new(&segment, first_record, end);
+    let mut records = Vec::new();
+    loop {
+        match reader.next()? {
+            Next::Frame(frame) => {
+                let record = Record::decode(frame.body)
+                    .map_err(|reason| segment.corrupt(frame.offset, reason))?;
+                records.push(info(&record, frame.offset, frame.length));
+            }
+            Next::Bad { offset, reason } => return Err(segment.corrupt(offset, reason)),
+            Next::End => return Ok(records),
+        }
+    }
+}
+
+fn info(record: &Record<'_>, offset: u32, length: u32) -> RecordInfo {
+    let (kind, expires_at_ms, value_len) = match record.op {
+        Op::Set { expires_at_ms, value, .. } => (RecordKind::Set, expires_at_ms, value.len()),
+        Op::Tombstone { .. } => (RecordKind::Tombstone, None, 0),
+    };
+    RecordInfo {
+        offset: u64::from(offset),
+        length,
+        seqno: record.seqno,
+        kind,
+        batch_rest: record.batch_rest,
+        unsynced: record.unsynced,
+        expires_at_ms,
+        key: record.op.key().to_vec(),
+        value_len: value_len as u64,
+    }
+}

@@ -1,0 +1,269 @@
+//! How a store is opened. Each setter states unit, default and limit; [`Options::open`] checks them all before it
+//! touches the disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::storage::{OsStorage, Storage};
+
+/// The longest key: 64 KiB.
+pub const MAX_KEY_BYTES: usize = 64 * 1024;
+/// The longest value: 512 MiB.
+pub const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
+/// The largest batch or transaction, as it is laid out on disk: 1 GiB.
+pub const MAX_BATCH_BYTES: u64 = 1024 * 1024 * 1024;
+/// The smallest segment size that can be asked for: 512 bytes, which only tests want.
+pub const MIN_SEGMENT_BYTES: u64 = 512;
+/// The largest segment size that can be asked for: 2 GiB. With one batch on top an offset still fits 32 bits.
+pub const MAX_SEGMENT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+const _: () = assert!(MAX_SEGMENT_BYTES + MAX_BATCH_BYTES < u32::MAX as u64);
+const _: () = assert!((MAX_VALUE_BYTES + MAX_KEY_BYTES) as u64 + 1024 < MAX_BATCH_BYTES);
+
+/// When a write is acknowledged, and so what it survives.
+///
+/// Reads see a write once it is acknowledged, never before. A clean [`close`](crate::Db::close) makes everything
+/// durable whatever the level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When the operating system says that it is on the disk (`fdatasync` returned). Survives power loss. Writers
+    /// that wait at the same time share one sync. The default.
+    #[default]
+    Sync,
+    /// When it is handed to the operating system; a thread syncs this often. Survives `kill -9` at once, power
+    /// loss up to this long ago. At least 1 ms.
+    Interval(Duration),
+    /// When it is handed to the operating system, which writes it out in its own time. Survives `kill -9`, not
+    /// power loss.
+    Buffered,
+}
+
+/// How records of sealed segments are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadMethod {
+    /// Through a read-only mapping of the file: the fastest. If another program truncates a segment while it is
+    /// mapped, or the disk fails under it, the operating system ends the process (SIGBUS). The default.
+    #[default]
+    Mapped,
+    /// With one positional read a record: slower by a system call, and a failing disk is an error.
+    Positional,
+}
+
+/// How to open a store. Built by chaining setters, each of which states unit, default and limit.
+///
+/// ```
+/// use pakv::{Durability, Options};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let db = Options::new()
+///     .durability(Durability::Buffered)
+///     .segment_bytes(16 << 20)
+///     .open(dir.path())?;
+/// db.set("answer", "42")?;
+/// db.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Options {
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    pub(crate) background: bool,
+    pub(crate) space_amplification: f64,
+    pub(crate) segment_garbage_ratio: f64,
+    pub(crate) min_garbage_bytes: u64,
+    pub(crate) compaction_rate: Option<u64>,
+    pub(crate) read_method: ReadMethod,
+    pub(crate) lock_wait: Duration,
+    pub(crate) create: bool,
+    pub(crate) read_only: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            segment_bytes: 64 * 1024 * 1024,
+            background: true,
+            space_amplification: 1.4,
+            segment_garbage_ratio: 0.6,
+            min_garbage_bytes: 512 * 1024,
+            compaction_rate: Some(64 * 1024 * 1024),
+            read_method: ReadMethod::Mapped,
+            lock_wait: Duration::from_millis(100),
+            create: true,
+            read_only: false,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults, which suit most programs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// When writes are acknowledged. Default: [`Durability::Sync`]. A handle can have another:
+    /// [`Db::with_durability`](crate::Db::with_durability).
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The size in bytes at which a segment is sealed and a new one begun; a batch that is larger still goes into
+    /// one segment. Default: 64 MiB. Limits: 512 bytes to 2 GiB.
+    ///
+    /// Space is reclaimed segment by segment: smaller ones give it back sooner, larger ones keep fewer files.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Whether a thread of the store's own compacts, builds hints and drops what has expired. Default: true.
+    ///
+    /// Without it that work is done by [`Db::compact`](crate::Db::compact) and when a segment is sealed, on the
+    /// calling thread: nothing happens that was not called for.
+    pub fn background_compaction(mut self, enabled: bool) -> Self {
+        self.background = enabled;
+        self
+    }
+
+    /// Compaction starts when the store takes more than this many times its live bytes on disk (hints included)
+    /// and there is garbage to gain. Default: 1.4. Limits: 1.05 to 100.
+    ///
+    /// Lower is smaller and writes more: expect 2.1 bytes written for each byte overwritten at 1.35, 1.7 at 1.5.
+    pub fn compaction_space_amplification(mut self, factor: f64) -> Self {
+        self.space_amplification = factor;
+        self
+    }
+
+    /// A single sealed segment is compacted when this share of it is garbage, whatever the rest is like.
+    /// Default: 0.6. Limits: 0.05 to 1.
+    pub fn compaction_segment_garbage_ratio(mut self, ratio: f64) -> Self {
+        self.segment_garbage_ratio = ratio;
+        self
+    }
+
+    /// Compaction does not start for less garbage than this, in bytes. Default: 512 KiB. No limits.
+    pub fn compaction_min_garbage(mut self, bytes: u64) -> Self {
+        self.min_garbage_bytes = bytes;
+        self
+    }
+
+    /// How many bytes a second background compaction reads and writes together while the store is within its
+    /// bound; beyond it the limit rises until the bound is kept. `None`: no limit. Default: 64 MiB/s. At least
+    /// 64 KiB/s. [`Db::compact`](crate::Db::compact) is not limited.
+    pub fn compaction_rate(mut self, bytes_per_second: Option<u64>) -> Self {
+        self.compaction_rate = bytes_per_second;
+        self
+    }
+
+    /// How sealed segments are read. Default: [`ReadMethod::Mapped`].
+    pub fn read_method(mut self, method: ReadMethod) -> Self {
+        self.read_method = method;
+        self
+    }
+
+    /// How long to wait for the store's lock, since another handle may be closing. Default: 100 ms. No limits;
+    /// zero tries once.
+    pub fn lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    /// Whether a store is created where there is none; its directory too, parents included. Default: true.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Opens without the lock and without writing a byte, beside a live writer too: the handle sees the state as
+    /// of the open. Default: false. Implies `create(false)`.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Where expiry takes the time from. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store in the directory `path`, or creates it there, and recovers its state.
+    ///
+    /// What recovery found is told by [`Db::recovery`](crate::Db::recovery).
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] before anything is touched. [`Error::NoStore`], [`Error::NotADirectory`],
+    /// [`Error::InUse`], [`Error::UnknownFormat`], [`Error::ManifestMissing`]: as they read, nothing was changed.
+    /// [`Error::Corrupt`] where bytes known to be durable are damaged. [`Error::Io`] for the rest.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        let storage = Arc::new(OsStorage::new(path.as_ref()));
+        self.open_storage(storage)
+    }
+
+    /// Opens a store that lives behind another [`Storage`]: a simulated disk in tests.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        self.validate()?;
+        Db::open_with(self, storage)
+    }
+
+    fn validate(&self) -> Result<()> {
+        let check = |ok: bool, option: &'static str, value: String, limit: &str| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::InvalidOption { option, value, limit: limit.to_string() })
+            }
+        };
+        check(
+            (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes),
+            "segment_bytes",
+            self.segment_bytes.to_string(),
+            "it lies between 512 bytes and 2 GiB",
+        )?;
+        check(
+            (1.05..=100.0).contains(&self.space_amplification),
+            "compaction_space_amplification",
+            self.space_amplification.to_string(),
+            "it lies between 1.05 and 100",
+        )?;
+        check(
+            (0.05..=1.0).contains(&self.segment_garbage_ratio),
+            "compaction_segment_garbage_ratio",
+            self.segment_garbage_ratio.to_string(),
+            "it lies between 0.05 and 1",
+        )?;
+        check(
+            self.compaction_rate.is_none_or(|rate| rate >= 64 * 1024),
+            "compaction_rate",
+            format!("{:?}", self.compaction_rate),
+            "it is at least 65536 bytes a second",
+        )?;
+        validate_durability(self.durability)
+    }
+}
+
+/// Also asked by [`Db::with_durability`].
+pub(crate) fn validate_durability(durability: Durability) -> Result<()> {
+    match durability {
+        Durability::Interval(every) if every < Duration::from_millis(1) => {
+            Err(Error::InvalidOption {
+                option: "durability",
+                value: format!("an interval of {every:?}"),
+                limit: "it is at least 1 ms".to_string(),
+            })
+        }
+        _ => Ok(()),
+    }
+}

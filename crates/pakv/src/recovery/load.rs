@@ -1,0 +1,228 @@
+//! The sealed segments' part of an open: hints, read by several threads, put together by sequence number. A hint that
+//! is lost or wrong is built again from its segment.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+use crate::error::{Error, Result};
+use crate::format::hint::{HintEntry, HintKind};
+use crate::format::manifest::{Manifest, SealedSegment};
+use crate::format::{SegmentId, SeqNo};
+use crate::index::SegmentState;
+use crate::keydir::{KeyDir, KeyEntry, Location};
+use crate::options::Options;
+use crate::segment::{Segment, SeqNoRange, load_hint, rebuild_hint};
+use crate::stats::RecoveryReport;
+use crate::storage::Storage;
+
+const THREADS_MAX: usize = 8;
+
+/// What has been loaded so far. The highest sequence number of a key wins, in whatever order records come.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    /// Tombstones are kept among the entries until the end: they shadow what is loaded after them.
+    keys: BTreeMap<Box<[u8]>, Newest>,
+    pub(crate) segments: BTreeMap<SegmentId, SegmentState>,
+    pub(crate) newest_seqno: SeqNo,
+}
+
+struct Newest {
+    entry: KeyEntry,
+    is_tombstone: bool,
+}
+
+/// A record without its value.
+pub(crate) struct LoadedRecord {
+    key: Box<[u8]>,
+    newest: Newest,
+}
+
+impl LoadedRecord {
+    pub(crate) fn new(segment: SegmentId, entry: &HintEntry<'_>) -> Self {
+        let location = Location { segment, offset: entry.offset, length: entry.length };
+        Self {
+            key: entry.key.into(),
+            newest: Newest {
+                entry: KeyEntry::new(location, entry.seqno, entry.kind.expires_at_ms()),
+                is_tombstone: entry.kind == HintKind::Tombstone,
+            },
+        }
+    }
+}
+
+impl Loaded {
+    pub(crate) fn add(&mut self, record: LoadedRecord) {
+        let LoadedRecord { key, newest } = record;
+        self.newest_seqno = self.newest_seqno.max(newest.entry.seqno);
+        match self.keys.entry(key) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(newest);
+            }
+            std::collections::btree_map::Entry::Occupied(mut occupied) => {
+                if occupied.get().entry.seqno < newest.entry.seqno {
+                    occupied.insert(newest);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (KeyDir, BTreeMap<SegmentId, SegmentState>) {
+        let live = self.keys.into_iter().filter(|(_, newest)| !newest.is_tombstone);
+        let keydir = KeyDir::from_ordered(live.map(|(key, newest)| (key, newest.entry)).collect());
+        (keydir, self.segments)
+    }
+}
+
+/// One sealed segment, loaded.
+struct LoadedSegment {
+    state: SegmentState,
+    records: Vec<LoadedRecord>,
+    rebuilt: bool,
+}
+
+/// Loads every sealed segment that the manifest lists.
+///
+/// # Errors
+/// [`Error::Corrupt`] where a listed segment is missing, too short, not itself, or, its hint being lost, damaged.
+pub(crate) fn load_sealed(
+    options: &Options,
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    report: &mut RecoveryReport,
+) -> Result<Loaded> {
+    let mut loaded = Loaded::default();
+    let mut add = |segment: LoadedSegment| {
+        report.hints_rebuilt += u64::from(segment.rebuilt);
+        loaded.segments.insert(segment.state.segment.id, segment.state);
+        for record in segment.records {
+            loaded.add(record);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(catalog.sealed.len()).min(THREADS_MAX);
+    // Without background threads everything happens in an order that a test can repeat.
+    if threads < 2 || !options.background {
+        for sealed in &catalog.sealed {
+            add(load_segment(options, storage, catalog, sealed)?);
+        }
+        return Ok(loaded);
+    }
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::sync_channel(threads);
+    let mut result = Ok(());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(sealed) = catalog.sealed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let segment = load_segment(options, storage, catalog, sealed);
+                    if sender.send(segment).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for segment in receiver {
+            match segment {
+                Ok(segment) => add(segment),
+                Err(error) => {
+                    // The receiver goes with the loop, and the threads with it.
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+    });
+    result.map(|()| loaded)
+}
+
+fn load_segment(
+    options: &Options,
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    sealed: &SealedSegment,
+) -> Result<LoadedSegment> {
+    let id = sealed.segment;
+    let (segment, first_record) = open_listed(storage, catalog, id, false)?;
+    let len = segment.file.len().map_err(Error::io("read", segment.path.as_path()))?;
+    if len < u64::from(sealed.bytes) || sealed.bytes < first_record {
+        let reason = format!("the segment has {len} bytes and should have {}", sealed.bytes);
+        return Err(Error::corrupt(&segment.path, len, reason));
+    }
+    let mut gathered = Gathered::default();
+    let hint = load_hint(&**storage, catalog.store, id, sealed.bytes, |entry| {
+        gathered.add(id, entry);
+    });
+    let (hint_bytes, rebuilt) = match hint {
+        Ok(hint_bytes) if gathered.agrees_with(sealed) => (hint_bytes, false),
+        _ => {
+            gathered = Gathered::default();
+            let target = (!options.read_only).then_some(&**storage);
+            let (store, bytes) = (catalog.store, sealed.bytes);
+            let hint_bytes = rebuild_hint(target, store, &segment, first_record, bytes, |entry| {
+                gathered.add(id, entry);
+            })?;
+            if !gathered.agrees_with(sealed) {
+                let reason = "its records are not those that the manifest describes";
+                return Err(segment.corrupt(first_record, reason));
+            }
+            (hint_bytes, true)
+        }
+    };
+    segment.seal(sealed.bytes, options.read_method);
+    let state = SegmentState {
+        bytes: sealed.bytes,
+        records: sealed.records,
+        seqnos: gathered.seqnos,
+        tombstone_bytes: gathered.tombstone_bytes,
+        sealed: true,
+        hint_bytes: Some(hint_bytes),
+        ..SegmentState::empty(Arc::new(segment), first_record)
+    };
+    Ok(LoadedSegment { state, records: gathered.records, rebuilt })
+}
+
+/// Opens a segment that the manifest lists; that it is missing is damage.
+pub(crate) fn open_listed(
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    id: SegmentId,
+    writable: bool,
+) -> Result<(Segment, u32)> {
+    Segment::open(storage, catalog.store, id, writable).map_err(|error| match error {
+        Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::corrupt(&path, 0, "the manifest lists this segment and it is not there")
+        }
+        other => other,
+    })
+}
+
+/// The records of one segment as they go by.
+pub(crate) struct Gathered {
+    pub(crate) records: Vec<LoadedRecord>,
+    pub(crate) seqnos: SeqNoRange,
+    pub(crate) tombstone_bytes: u64,
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self { records: Vec::new(), seqnos: SeqNoRange::EMPTY, tombstone_bytes: 0 }
+    }
+}
+
+impl Gathered {
+    pub(crate) fn add(&mut self, segment: SegmentId, entry: &HintEntry<'_>) {
+        self.records.push(LoadedRecord::new(segment, entry));
+        self.seqnos.add(entry.seqno);
+        if entry.kind == HintKind::Tombstone {
+            self.tombstone_bytes += u64::from(entry.length);
+        }
+    }
+
+    fn agrees_with(&self, sealed: &SealedSegment) -> bool {
+        self.records.len() as u64 == u64::from(sealed.records)
+            && (self.seqnos.min, self.seqnos.max) == (sealed.min_seqno, sealed.max_seqno)
+    }
+}

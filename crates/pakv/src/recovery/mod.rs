@@ -1,0 +1,236 @@
+//! Opening a store: lock, manifest, orphans, hints in parallel, replay of the active segment, report.
+//!
+//! Invariants: an open changes nothing before it knows that the format is its own; what it removes is of the store's
+//! own naming and not in the manifest; what it cuts lies past every byte known durable; opening twice finds what
+//! opening once found.
+
+mod load;
+mod replay;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::commit::Active;
+use crate::core::Recovered;
+use crate::error::{Error, Result};
+use crate::format::manifest::{ActiveSegment, Manifest};
+use crate::format::{LOCK_NAME, OwnFile, SegmentId, StoreId, own_file};
+use crate::index::{Index, SegmentState};
+use crate::manifest;
+use crate::options::Options;
+use crate::segment::{Segment, SeqNoRange};
+use crate::stats::RecoveryReport;
+use crate::storage::{Lock, LockGuard, PathKind, Storage};
+use load::Loaded;
+
+/// How often the lock is tried while it is waited for.
+const LOCK_POLL: Duration = Duration::from_millis(5);
+/// How often a reader starts over when the writer beside it has moved on.
+const READER_TRIES: usize = 20;
+
+/// Opens or creates the store.
+pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
+    let started = Instant::now();
+    let creating = options.create && !options.read_only;
+    let path = storage.path();
+    match storage.kind().map_err(Error::io("open", path))? {
+        PathKind::Other => return Err(Error::NotADirectory { path: path.to_path_buf() }),
+        PathKind::Absent if creating => {
+            storage.create_dir().map_err(Error::io("create", path))?;
+        }
+        PathKind::Absent => return Err(Error::NoStore { path: path.to_path_buf() }),
+        PathKind::Directory => {}
+    }
+    // Looked at before the lock's file is made: what is no store stays as it is.
+    if manifest::load(&**storage)?.is_none() {
+        check_may_create(&**storage, creating)?;
+    }
+    let mut recovered =
+        if options.read_only { read_only(options, storage)? } else { writable(options, storage)? };
+    recovered.report.duration = started.elapsed();
+    Ok(recovered)
+}
+
+fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
+    let lock = lock(options, &**storage)?;
+    let mut report = RecoveryReport::default();
+    let mut catalog = match manifest::load(&**storage)? {
+        Some(catalog) => catalog,
+        None => {
+            // Asked again, under the lock.
+            check_may_create(&**storage, options.create)?;
+            report.created = true;
+            create(&**storage)?
+        }
+    };
+    remove_orphans(&**storage, &mut catalog, &mut report)?;
+    let mut loaded = load::load_sealed(options, storage, &catalog, &mut report)?;
+    let active = match catalog.active {
+        Some(active) => replay::replay_active(storage, &catalog, active, &mut loaded, &mut report)?,
+        None => begin_first_segment(storage, &mut catalog, &mut loaded)?,
+    };
+    Ok(finish(options, catalog, loaded, Some(active), Some(lock), report))
+}
+
+/// Opens beside a live writer: takes no lock, writes nothing, and starts over when files vanish under it.
+fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let path = storage.path().to_path_buf();
+        let catalog = manifest::load(&**storage)?.ok_or(Error::NoStore { path })?;
+        let mut report = RecoveryReport::default();
+        let result = load::load_sealed(options, storage, &catalog, &mut report).and_then(|mut loaded| {
+            if let Some(active) = catalog.active {
+                replay::look_at_active(storage, &catalog, active, &mut loaded, &mut report)?;
+            }
+            Ok(loaded)
+        });
+        match result {
+            Ok(loaded) => return Ok(finish(options, catalog, loaded, None, None, report)),
+            Err(error) => {
+                let moved_on = manifest::load(&**storage)?.is_some_and(|newer| newer != catalog);
+                if !moved_on || tries == READER_TRIES {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+fn finish(
+    options: &Options,
+    catalog: Manifest,
+    loaded: Loaded,
+    active: Option<Active>,
+    lock: Option<LockGuard>,
+    mut report: RecoveryReport,
+) -> Recovered {
+    let visible = loaded.newest_seqno.max(catalog.next_seqno.saturating_sub(1));
+    let (keydir, segments) = loaded.into_parts();
+    let index = Index::new(keydir, segments, visible);
+    report.keys = index.len(options.clock.now_ms());
+    report.segments = index.segments.len() as u64;
+    let active = active.map(|active| Active { next_seqno: visible + 1, ..active });
+    Recovered { report, catalog, index, active, lock }
+}
+
+fn lock(options: &Options, storage: &dyn Storage) -> Result<LockGuard> {
+    let started = Instant::now();
+    let path = storage.path().join(LOCK_NAME);
+    loop {
+        let waited = started.elapsed();
+        match storage.lock(LOCK_NAME).map_err(Error::io("lock", path.as_path()))? {
+            Lock::Acquired(guard) => return Ok(guard),
+            Lock::Held(pid) if waited >= options.lock_wait => {
+                return Err(Error::InUse { path: storage.path().to_path_buf(), pid, waited });
+            }
+            Lock::Held(_) => std::thread::sleep(LOCK_POLL.min(options.lock_wait - waited)),
+        }
+    }
+}
+
+/// A directory without a manifest becomes a store only if it holds nothing that a store would.
+fn check_may_create(storage: &dyn Storage, create: bool) -> Result<()> {
+    let path = storage.path().to_path_buf();
+    let names = storage.list().map_err(Error::io("list", path.as_path()))?;
+    let is_segment = |name: &std::ffi::OsString| {
+        matches!(name.to_str().and_then(own_file), Some(OwnFile::Log(_) | OwnFile::Hint(_)))
+    };
+    if names.iter().any(is_segment) {
+        return Err(Error::ManifestMissing { path });
+    }
+    if create { Ok(()) } else { Err(Error::NoStore { path }) }
+}
+
+/// Writes the first manifest. It lists no segment yet: one that exists before it is listed is an orphan, and a
+/// directory with segments and no manifest is never a store that was being created.
+fn create(storage: &dyn Storage) -> Result<Manifest> {
+    let manifest = Manifest {
+        store: new_store_id(),
+        next_segment: SegmentId(1),
+        next_seqno: 1,
+        sealed: Vec::new(),
+        active: None,
+    };
+    manifest::replace(storage, &manifest)?;
+    Ok(manifest)
+}
+
+/// Sixteen random bytes: std seeds its hashers from the operating system.
+fn new_store_id() -> StoreId {
+    let random = || RandomState::new().hash_one(std::process::id()).to_le_bytes();
+    let mut id = [0; 16];
+    let (first, second) = id.split_at_mut(8);
+    first.copy_from_slice(&random());
+    second.copy_from_slice(&random());
+    StoreId(id)
+}
+
+fn begin_first_segment(
+    storage: &Arc<dyn Storage>,
+    catalog: &mut Manifest,
+    loaded: &mut Loaded,
+) -> Result<Active> {
+    let id = catalog.next_segment;
+    let (segment, first_record) = Segment::create(storage, catalog.store, id)?;
+    catalog.next_segment = SegmentId(id.0 + 1);
+    catalog.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
+    manifest::replace(&**storage, catalog)?;
+    let segment = Arc::new(segment);
+    loaded.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
+    Ok(Active {
+        segment,
+        bytes: first_record,
+        synced: first_record,
+        records: 0,
+        seqnos: SeqNoRange::EMPTY,
+        next_seqno: catalog.next_seqno,
+    })
+}
+
+/// Removes files of the store's own naming that the manifest does not list.
+fn remove_orphans(
+    storage: &dyn Storage,
+    catalog: &mut Manifest,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let names = storage.list().map_err(Error::io("list", storage.path()))?;
+    let is_sealed = |id: SegmentId| catalog.sealed.iter().any(|sealed| sealed.segment == id);
+    let is_active = |id: SegmentId| catalog.active.is_some_and(|active| active.segment == id);
+    let mut taken = None;
+    for name in names.iter().filter_map(|name| name.to_str()) {
+        let orphan = match own_file(name) {
+            Some(OwnFile::Log(id)) => !is_sealed(id) && !is_active(id),
+            Some(OwnFile::Hint(id)) => !is_sealed(id),
+            Some(OwnFile::Temporary) => true,
+            None => false,
+        };
+        if !orphan {
+            continue;
+        }
+        match storage.remove(name) {
+            Ok(()) => report.orphans_removed += 1,
+            // A directory of that name is nobody's file; its number is not used again.
+            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+                if let Some(OwnFile::Log(id) | OwnFile::Hint(id)) = own_file(name) {
+                    taken = taken.max(Some(id));
+                }
+            }
+            Err(error) => {
+                let path = storage.path().join(name);
+                return Err(Error::io("remove", path.as_path())(error));
+            }
+        }
+    }
+    if let Some(SegmentId(taken)) = taken {
+        let next = SegmentId(taken.saturating_add(1));
+        catalog.next_segment = catalog.next_segment.max(next);
+    }
+    if report.orphans_removed > 0 {
+        storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
+    }
+    Ok(())
+}
+

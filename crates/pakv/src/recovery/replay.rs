@@ -1,0 +1,266 @@
+//! The active segment's part of an open: replay up to the end or to the first bytes that are no frame, tell a torn
+//! tail from damage, and cut the tail to whole batches.
+//!
+//! What was not synced reaches the disk in any order, so bytes that cannot be read prove nothing by themselves, and
+//! neither does a good record behind them. A good record that vouches for them does: it says up to where the segment
+//! was durable when it was written. So does the manifest.
+
+use std::sync::Arc;
+
+use super::load::{Gathered, Loaded, open_listed};
+use crate::commit::Active;
+use crate::error::{Error, Result};
+use crate::format::SeqNo;
+use crate::format::frame::FrameFinder;
+use crate::format::manifest::{ActiveSegment, Manifest};
+use crate::format::record::Record;
+use crate::index::SegmentState;
+use crate::segment::{FrameReader, Next, Segment, hint_entry};
+use crate::stats::RecoveryReport;
+use crate::storage::{Storage, read_up_to, write_all_at};
+
+/// The active segment as it was found.
+struct Replayed {
+    segment: Segment,
+    first_record: u32,
+    file_bytes: u32,
+    /// The end of the last whole batch.
+    good_bytes: u32,
+    /// How far the segment was known durable by the manifest and the records themselves.
+    known_synced: u32,
+    gathered: Gathered,
+}
+
+/// Replays the active segment and makes it ready to be appended to.
+///
+/// # Errors
+/// [`Error::Corrupt`] where bytes known durable are damaged.
+pub(crate) fn replay_active(
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    active: ActiveSegment,
+    loaded: &mut Loaded,
+    report: &mut RecoveryReport,
+) -> Result<Active> {
+    let replayed = replay(storage, catalog, active, true, report)?;
+    let Replayed { file_bytes, good_bytes, known_synced, .. } = replayed;
+    make_durable(&replayed.segment, known_synced, good_bytes, file_bytes)?;
+    let state = take_in(replayed, loaded);
+    Ok(Active {
+        segment: state.segment,
+        bytes: good_bytes,
+        synced: good_bytes,
+        records: state.records,
+        seqnos: state.seqnos,
+        next_seqno: loaded.newest_seqno + 1,
+    })
+}
+
+/// Reads the active segment without changing it. A writer beside us may be appending: its unfinished batch is not
+/// there yet.
+pub(crate) fn look_at_active(
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    active: ActiveSegment,
+    loaded: &mut Loaded,
+    report: &mut RecoveryReport,
+) -> Result<()> {
+    let replayed = replay(storage, catalog, active, false, report)?;
+    report.bytes_cut = 0;
+    take_in(replayed, loaded);
+    Ok(())
+}
+
+fn take_in(replayed: Replayed, loaded: &mut Loaded) -> SegmentState {
+    let Replayed { segment, first_record, good_bytes, gathered, .. } = replayed;
+    let state = SegmentState {
+        bytes: good_bytes,
+        records: u32::try_from(gathered.records.len()).unwrap_or(u32::MAX),
+        seqnos: gathered.seqnos,
+        tombstone_bytes: gathered.tombstone_bytes,
+        ..SegmentState::empty(Arc::new(segment), first_record)
+    };
+    for record in gathered.records {
+        loaded.add(record);
+    }
+    loaded.segments.insert(state.segment.id, state.clone());
+    state
+}
+
+fn replay(
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    active: ActiveSegment,
+    writable: bool,
+    report: &mut RecoveryReport,
+) -> Result<Replayed> {
+    let id = active.segment;
+    let (segment, first_record) = open_listed(storage, catalog, id, writable)?;
+    let len = segment.file.len().map_err(Error::io("read", segment.path.as_path()))?;
+    let Ok(file_bytes) = u32::try_from(len) else {
+        return Err(Error::corrupt(&segment.path, 0, format!("{len} bytes are too many")));
+    };
+    if file_bytes < active.synced_bytes {
+        let reason = format!("{} bytes were known durable", active.synced_bytes);
+        return Err(segment.corrupt(file_bytes, reason));
+    }
+    let mut replay = Batches {
+        gathered: Gathered::default(),
+        whole_records: 0,
+        good_bytes: first_record,
+        known_synced: active.synced_bytes.max(first_record),
+        expected_rest: None,
+        newest: 0,
+    };
+    let mut reader = FrameReader::new(&segment, first_record, file_bytes);
+    let bad = loop {
+        match reader.next()? {
+            Next::Frame(frame) => {
+                let (offset, length) = (frame.offset, frame.length);
+                Record::decode(frame.body)
+                    .and_then(|record| replay.add(&segment, &record, offset, length))
+                    .map_err(|reason| segment.corrupt(offset, reason))?;
+            }
+            Next::Bad { offset, reason } => break Some((offset, reason)),
+            Next::End => break None,
+        }
+    };
+    let mut garbage = 0;
+    if let Some((offset, reason)) = &bad {
+        let offset = *offset;
+        let tail = read_tail(&segment, offset, file_bytes)?;
+        // Space that was prepared for records to come is no damage, and nothing that is lost.
+        if tail.iter().any(|byte| *byte != 0) {
+            garbage = tail.len() as u64;
+        }
+        replay.known_synced = replay.known_synced.max(vouched(&segment, &tail, offset));
+        if replay.known_synced > offset {
+            return Err(segment.corrupt(offset, format!("{reason}, in bytes known durable")));
+        }
+    }
+    let end = bad.map_or(file_bytes, |(offset, _)| offset);
+    report.bytes_cut = u64::from(end - replay.good_bytes) + garbage;
+    report.records_replayed = replay.whole_records as u64;
+    let Batches { mut gathered, whole_records, good_bytes, known_synced, .. } = replay;
+    gathered.cut_to(whole_records, &segment, first_record, good_bytes)?;
+    Ok(Replayed { segment, first_record, file_bytes, good_bytes, known_synced, gathered })
+}
+
+/// Records as they come, and how many of them are in whole batches.
+struct Batches {
+    gathered: Gathered,
+    whole_records: usize,
+    good_bytes: u32,
+    known_synced: u32,
+    /// How many records of the batch must still follow the last one; `None` between batches.
+    expected_rest: Option<u32>,
+    newest: SeqNo,
+}
+
+impl Batches {
+    /// # Errors
+    /// What a right checksum does not prove: records out of order, a batch that does not count down.
+    fn add(
+        &mut self,
+        segment: &Segment,
+        record: &Record<'_>,
+        offset: u32,
+        length: u32,
+    ) -> std::result::Result<(), String> {
+        if record.seqno <= self.newest {
+            return Err("its sequence number is not behind the one before it".to_string());
+        }
+        if self.expected_rest.is_some_and(|rest| record.batch_rest.checked_add(1) != Some(rest)) {
+            return Err("it does not continue the batch before it".to_string());
+        }
+        self.newest = record.seqno;
+        self.known_synced = self.known_synced.max(offset.saturating_sub(record.unsynced));
+        self.gathered.add(segment.id, &hint_entry(record, offset, length));
+        self.expected_rest = (record.batch_rest > 0).then_some(record.batch_rest);
+        if record.batch_rest == 0 {
+            self.good_bytes = offset + length;
+            self.whole_records = self.gathered.records.len();
+        }
+        Ok(())
+    }
+}
+
+impl Gathered {
+    /// Forgets the records of a batch that is not whole.
+    fn cut_to(
+        &mut self,
+        whole_records: usize,
+        segment: &Segment,
+        first_record: u32,
+        good_bytes: u32,
+    ) -> Result<()> {
+        if self.records.len() == whole_records {
+            return Ok(());
+        }
+        // The accounts of what is left are taken anew; a batch is cut once in a store's bad days.
+        *self = Gathered::default();
+        let mut reader = FrameReader::new(segment, first_record, good_bytes);
+        while let Next::Frame(frame) = reader.next()? {
+            let record = Record::decode(frame.body)
+                .map_err(|reason| segment.corrupt(frame.offset, reason))?;
+            self.add(segment.id, &hint_entry(&record, frame.offset, frame.length));
+        }
+        Ok(())
+    }
+}
+
+fn read_tail(segment: &Segment, from: u32, file_bytes: u32) -> Result<Vec<u8>> {
+    let mut tail = vec![0; (file_bytes - from) as usize];
+    let read = read_up_to(&*segment.file, &mut tail, u64::from(from))
+        .map_err(Error::io("read", segment.path.as_path()))?;
+    tail.truncate(read);
+    Ok(tail)
+}
+
+/// How far the good records in a tail say that the segment was durable.
+fn vouched(segment: &Segment, tail: &[u8], tail_offset: u32) -> u32 {
+    let finder = FrameFinder::new(tail, segment.salt, tail_offset);
+    let mut vouched = 0;
+    let mut from = 0;
+    while let Some((at, body)) = finder.next_from(from) {
+        if let Ok(record) = Record::decode(body) {
+            let offset = tail_offset + at as u32;
+            vouched = vouched.max(offset.saturating_sub(record.unsynced));
+        }
+        from = at + body.len();
+    }
+    vouched
+}
+
+/// Cuts the tail and makes what is left durable, so that whatever is appended stands on firm ground.
+///
+/// What was not known durable is written again and not merely synced: after a failed sync the page cache can hold
+/// bytes that the operating system believes to be on the disk and that are not.
+fn make_durable(
+    segment: &Segment,
+    known_synced: u32,
+    good_bytes: u32,
+    file_bytes: u32,
+) -> Result<()> {
+    let path = segment.path.as_path();
+    if file_bytes > good_bytes {
+        segment.file.set_len(u64::from(good_bytes)).map_err(Error::io("cut", path))?;
+    }
+    let mut buffer = vec![0; 256 * 1024];
+    let mut offset = u64::from(known_synced);
+    while offset < u64::from(good_bytes) {
+        let left = usize::try_from(u64::from(good_bytes) - offset).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let piece = buffer.get_mut(..wanted).unwrap_or_default();
+        let read =
+            read_up_to(&*segment.file, piece, offset).map_err(Error::io("read", path))?;
+        let piece = piece.get(..read).filter(|piece| !piece.is_empty());
+        let Some(piece) = piece else { break };
+        write_all_at(&*segment.file, piece, offset).map_err(Error::io("write to", path))?;
+        offset += read as u64;
+    }
+    if file_bytes > good_bytes || known_synced < good_bytes {
+        segment.file.sync().map_err(Error::io("sync", path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! `Scan`: entries in order of key, from both ends, a page at a time, so that no lock is held between two of them.
+
+use std::collections::VecDeque;
+use std::ops::{Bound, RangeBounds};
+
+use crate::error::Result;
+use crate::index::Found;
+use crate::snapshot::Snapshot;
+
+pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Pages start small, for scans that want a few entries, and grow for those that want all.
+const PAGE_FIRST: usize = 16;
+const PAGE_MAX: usize = 1024;
+
+/// A lazy walk over entries in order of key; `rev()` and `next_back` walk from the other end.
+///
+/// It sees the store as of its beginning and blocks nobody. Keys come from memory; a value is read from disk when it
+/// is asked for.
+///
+/// ```
+/// use pakv::Db;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let db = Db::open(dir.path())?;
+/// for (key, value) in [("a/1", "x"), ("a/2", "y"), ("b/1", "z")] {
+///     db.set(key, value)?;
+/// }
+/// let keys: Vec<_> = db.scan_prefix("a/")?.rev().map(|entry| entry.key().to_vec()).collect();
+/// assert_eq!(keys, [b"a/2", b"a/1"]);
+/// for entry in db.scan()? {
+///     let (key, value) = entry.into_pair()?;
+///     println!("{} bytes under {}", value.len(), key.escape_ascii());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Scan {
+    snapshot: Snapshot,
+    /// What neither end has taken a page of yet.
+    left: Bounds,
+    exhausted: bool,
+    page: usize,
+    /// Taken from the front, ascending.
+    front: VecDeque<Entry>,
+    /// Taken from the back, descending.
+    back: VecDeque<Entry>,
+}
+
+impl Scan {
+    pub(crate) fn new(snapshot: Snapshot, left: Bounds) -> Self {
+        Self {
+            snapshot,
+            left,
+            exhausted: false,
+            page: PAGE_FIRST,
+            front: VecDeque::new(),
+            back: VecDeque::new(),
+        }
+    }
+
+    fn take_page(&mut self, reverse: bool) {
+        let core = &self.snapshot.handle().core;
+        let now_ms = core.now_ms();
+        let (from, to) = (borrowed(&self.left.0), borrowed(&self.left.1));
+        let page =
+            core.index.read().page((from, to), self.snapshot.seqno(), reverse, now_ms, self.page);
+        self.page = (self.page * 2).min(PAGE_MAX);
+        let entries = page.items.into_iter().map(|(key, found)| Entry { key, found });
+        if reverse { self.back.extend(entries) } else { self.front.extend(entries) }
+        match page.resume {
+            Some(key) if reverse => self.left.1 = Bound::Excluded(key),
+            Some(key) => self.left.0 = Bound::Excluded(key),
+            None => self.exhausted = true,
+        }
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        while self.front.is_empty() && !self.exhausted {
+            self.take_page(false);
+        }
+        self.front.pop_front().or_else(|| self.back.pop_back())
+    }
+}
+
+impl DoubleEndedIterator for Scan {
+    fn next_back(&mut self) -> Option<Entry> {
+        while self.back.is_empty() && !self.exhausted {
+            self.take_page(true);
+        }
+        self.back.pop_front().or_else(|| self.front.pop_back())
+    }
+}
+
+impl std::iter::FusedIterator for Scan {}
+
+/// A key and the way to its value: what a [`Scan`] gives. The value stays readable for as long as the entry lives,
+/// whatever is written meanwhile.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    key: Vec<u8>,
+    found: Found,
+}
+
+impl Entry {
+    /// The key. From memory.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) where its record is damaged; [`Error::Io`](crate::Error::Io).
+    pub fn value(&self) -> Result<Vec<u8>> {
+        self.found.segment.value(self.found.entry.location, &self.key)
+    }
+
+    /// The key, and the value, which is read.
+    ///
+    /// # Errors
+    /// As [`Entry::value`].
+    pub fn into_pair(self) -> Result<(Vec<u8>, Vec<u8>)> {
+        let value = self.value()?;
+        Ok((self.key, value))
+    }
+
+    /// When it expires, in milliseconds since the epoch; `None` if it does not.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        self.found.entry.expires_at_ms()
+    }
+
+    /// The sequence number of the write that set it.
+    pub fn seqno(&self) -> u64 {
+        self.found.entry.seqno
+    }
+}
+
+/// The keys that start with `prefix`: up to the next string of its length, if there is one.
+pub(crate) fn prefix_bounds(prefix: &[u8]) -> Bounds {
+    let mut next = prefix.to_vec();
+    while let Some(last) = next.pop() {
+        if let Some(after) = last.checked_add(1) {
+            next.push(after);
+            return (Bound::Included(prefix.to_vec()), Bound::Excluded(next));
+        }
+    }
+    (Bound::Included(prefix.to_vec()), Bound::Unbounded)
+}
+
+pub(crate) fn owned_bounds<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Bounds {
+    let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
+    (owned(range.start_bound()), owned(range.end_bound()))
+}
+
+pub(crate) fn borrowed(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_where_its_last_byte_that_can_is_raised() {
+        let bounds = |prefix: &[u8]| prefix_bounds(prefix).1;
+        assert_eq!(bounds(b"ab"), Bound::Excluded(b"ac".to_vec()));
+        assert_eq!(bounds(b"a\xff\xff"), Bound::Excluded(b"b".to_vec()));
+        assert_eq!(bounds(b"\xff"), Bound::Unbounded);
+        assert_eq!(bounds(b""), Bound::Unbounded);
+    }
+}

@@ -1,0 +1,193 @@
+//! One numbered, append-only file and how its records are read. Who appends to it, and which segments there are, is
+//! decided elsewhere (`commit`, `manifest`).
+
+mod hints;
+mod reader;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+pub(crate) use hints::{HintWriter, SeqNoRange, hint_entry, load_hint, rebuild_hint};
+pub(crate) use reader::{FrameReader, Next};
+
+use crate::error::{Error, Result};
+use crate::format::record::{Record, SegmentHeader, encode_segment_start};
+use crate::format::{
+    BadPreamble, FORMAT_VERSION, FileKind, PREAMBLE_BYTES, SegmentId, StoreId, decode_exact,
+    decode_preamble, frame,
+};
+use crate::keydir::Location;
+use crate::options::ReadMethod;
+use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at};
+
+/// An open segment. Shared by everyone who may read from it; the file of a retired one is removed when the last of
+/// them lets go.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: SegmentId,
+    pub(crate) salt: u32,
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) path: PathBuf,
+    storage: Arc<dyn Storage>,
+    /// Set when the segment is sealed and reads go through a mapping.
+    map: OnceLock<Sealed>,
+    retired: AtomicBool,
+}
+
+struct Sealed(Mapping);
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "mapped")
+    }
+}
+
+/// The largest that preamble and header of a segment can be.
+const START_BYTES_MAX: usize = 64;
+
+impl Segment {
+    /// Creates the file of a new segment with its header, durably; also returns the offset of its first record.
+    pub(crate) fn create(
+        storage: &Arc<dyn Storage>,
+        store: StoreId,
+        id: SegmentId,
+    ) -> Result<(Self, u32)> {
+        let name = id.log_name();
+        let path = storage.path().join(&name);
+        let start = encode_segment_start(store, id).map_err(encode_error)?;
+        let file = storage.create(&name).map_err(Error::io("create", path.as_path()))?;
+        write_all_at(&*file, &start, 0).map_err(Error::io("write to", path.as_path()))?;
+        file.sync().map_err(Error::io("sync", path.as_path()))?;
+        storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
+        let salt = crate::format::salt(store, FileKind::Log, id);
+        let first_record = u32::try_from(start.len()).unwrap_or(u32::MAX);
+        Ok((Self::new(storage, id, salt, file), first_record))
+    }
+
+    /// Opens the file of a listed segment and checks that it is that segment of that store; also returns the offset
+    /// of its first record.
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        store: StoreId,
+        id: SegmentId,
+        writable: bool,
+    ) -> Result<(Self, u32)> {
+        let (segment, header, first_record) = Self::open_any(storage, id, writable)?;
+        if (SegmentHeader { store, segment: id }) != header {
+            return Err(segment.corrupt(0, "it belongs to another store or place"));
+        }
+        Ok((segment, first_record))
+    }
+
+    /// Opens a segment's file whatever store it is of.
+    pub(crate) fn open_any(
+        storage: &Arc<dyn Storage>,
+        id: SegmentId,
+        writable: bool,
+    ) -> Result<(Self, SegmentHeader, u32)> {
+        let name = id.log_name();
+        let path = storage.path().join(&name);
+        let file = storage.open(&name, writable).map_err(Error::io("open", path.as_path()))?;
+        let mut start = [0; START_BYTES_MAX];
+        let read = read_up_to(&*file, &mut start, 0).map_err(Error::io("read", path.as_path()))?;
+        let start = start.get(..read).unwrap_or_default();
+        let salt = match decode_preamble(FileKind::Log, start) {
+            Ok(salt) => salt,
+            Err(BadPreamble::UnknownVersion(found)) => {
+                return Err(Error::UnknownFormat { path, found, supported: FORMAT_VERSION });
+            }
+            Err(bad) => return Err(Error::corrupt(&path, 0, bad.to_string())),
+        };
+        let at = PREAMBLE_BYTES as u64;
+        let framed = start.get(PREAMBLE_BYTES..).unwrap_or_default();
+        let body = frame::body(framed, salt, PREAMBLE_BYTES as u32)
+            .map_err(|bad| Error::corrupt(&path, at, bad.to_string()))?;
+        let header: SegmentHeader =
+            decode_exact(body).map_err(|reason| Error::corrupt(&path, at, reason))?;
+        let first_record = at + frame::claimed_len(framed).unwrap_or_default();
+        let first_record = u32::try_from(first_record).unwrap_or(u32::MAX);
+        Ok((Self::new(storage, id, salt, file), header, first_record))
+    }
+
+    fn new(
+        storage: &Arc<dyn Storage>,
+        id: SegmentId,
+        salt: u32,
+        file: Arc<dyn StorageFile>,
+    ) -> Self {
+        Self {
+            id,
+            salt,
+            file,
+            path: storage.path().join(id.log_name()),
+            storage: storage.clone(),
+            map: OnceLock::new(),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// The segment will not change any more: from here on it may be read through a mapping.
+    ///
+    /// Where the operating system cannot map it, positional reads go on: slower, and as right.
+    pub(crate) fn seal(&self, bytes: u32, method: ReadMethod) {
+        if method == ReadMethod::Mapped
+            && let Ok(map) = self.file.map(u64::from(bytes))
+        {
+            // Only the one thread that seals sets it.
+            let _ = self.map.set(Sealed(map));
+        }
+    }
+
+    /// Compaction has replaced the segment: its files go when the last reader lets go.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Reads one record, verifies its checksum and that it is of `key`, and gives its value.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] with file and offset; [`Error::Io`] where a positional read fails.
+    pub(crate) fn value(&self, location: Location, key: &[u8]) -> Result<Vec<u8>> {
+        if let Some(Sealed(map)) = self.map.get() {
+            let start = location.offset as usize;
+            let bytes = (**map).as_ref().get(start..start + location.length as usize);
+            return self.value_in(bytes.unwrap_or_default(), location, key);
+        }
+        let mut bytes = vec![0; location.length as usize];
+        let read = read_up_to(&*self.file, &mut bytes, u64::from(location.offset))
+            .map_err(Error::io("read", self.path.as_path()))?;
+        self.value_in(bytes.get(..read).unwrap_or_default(), location, key)
+    }
+
+    fn value_in(&self, bytes: &[u8], location: Location, key: &[u8]) -> Result<Vec<u8>> {
+        let corrupt = |reason: String| self.corrupt(location.offset, reason);
+        let body = frame::body(bytes, self.salt, location.offset)
+            .map_err(|bad| corrupt(bad.to_string()))?;
+        match Record::decode(body).map_err(corrupt)?.op {
+            crate::format::record::Op::Set { key: found, value, .. } if found == key => {
+                Ok(value.to_vec())
+            }
+            _ => Err(self.corrupt(location.offset, "the record is of another key".to_string())),
+        }
+    }
+
+    pub(crate) fn corrupt(&self, offset: u32, reason: impl Into<String>) -> Error {
+        Error::corrupt(&self.path, u64::from(offset), reason)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if *self.retired.get_mut() {
+            // What cannot be removed now is an orphan, and goes at the next open.
+            let _ = remove_if_there(&*self.storage, &self.id.log_name());
+            let _ = remove_if_there(&*self.storage, &self.id.hint_name());
+        }
+    }
+}
+
+/// Postcard refused to encode one of our own types: a bug, told as an error and not by a panic.
+pub(crate) fn encode_error(error: postcard::Error) -> Error {
+    Error::Encode { reason: error.to_string() }
+}

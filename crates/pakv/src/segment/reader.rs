@@ -1,0 +1,111 @@
+//! Reading a segment from one end to the other, frame by frame, with memory for one buffer (or one record, where
+//! that is larger). By positional reads always: a scan through a mapping would fill memory with pages nobody asks
+//! for again, and turn a failing disk into a signal.
+
+use super::Segment;
+use crate::error::{Error, Result};
+use crate::format::frame::{self, FRAME_HEADER_BYTES};
+use crate::storage::read_up_to;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+pub(crate) struct FrameReader<'a> {
+    segment: &'a Segment,
+    /// Where reading ends.
+    end: u32,
+    /// Where `buffer` stands in the file.
+    buffer_offset: u32,
+    buffer: Vec<u8>,
+    /// The next frame in `buffer`.
+    at: usize,
+}
+
+/// A frame whose checksum was right.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) offset: u32,
+    /// Header included.
+    pub(crate) length: u32,
+    pub(crate) body: &'a [u8],
+}
+
+/// What stands next.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    Frame(Frame<'a>),
+    End,
+    /// Not a frame, from this offset on.
+    Bad { offset: u32, reason: String },
+}
+
+impl<'a> FrameReader<'a> {
+    /// Reads the frames from `start` up to `end`.
+    pub(crate) fn new(segment: &'a Segment, start: u32, end: u32) -> Self {
+        Self { segment, end, buffer_offset: start, buffer: Vec::new(), at: 0 }
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read; what is wrong with its bytes is [`Next::Bad`].
+    pub(crate) fn next(&mut self) -> Result<Next<'_>> {
+        let offset = self.offset();
+        if offset >= self.end {
+            return Ok(Next::End);
+        }
+        self.fill(FRAME_HEADER_BYTES)?;
+        let remaining = u64::from(self.end - offset);
+        let length = match frame::claimed_len(self.rest()) {
+            Some(length) if length <= remaining => length,
+            _ => {
+                let reason = frame::BadFrame::CutShort.to_string();
+                return Ok(Next::Bad { offset, reason });
+            }
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        self.fill(length)?;
+        let start = self.at;
+        self.at = (start + length).min(self.buffer.len());
+        let bytes = self.buffer.get(start..self.at).unwrap_or_default();
+        match frame::body(bytes, self.segment.salt, offset) {
+            Ok(body) => {
+                Ok(Next::Frame(Frame { offset, length: bytes.len() as u32, body }))
+            }
+            Err(bad) => Ok(Next::Bad { offset, reason: bad.to_string() }),
+        }
+    }
+
+    fn offset(&self) -> u32 {
+        self.buffer_offset + self.at as u32
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    /// Has at least `needed` bytes ready, or all that the file has up to the end.
+    fn fill(&mut self, needed: usize) -> Result<()> {
+        if self.rest().len() >= needed {
+            return Ok(());
+        }
+        self.buffer_offset = self.offset();
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let left = (self.end - self.buffer_offset) as usize;
+        let old_len = self.buffer.len();
+        let wanted = needed.max(BUFFER_BYTES).min(left);
+        self.buffer.resize(wanted.max(old_len), 0);
+        let read = read_up_to(
+            &*self.segment.file,
+            self.buffer.get_mut(old_len..).unwrap_or_default(),
+            u64::from(self.buffer_offset) + old_len as u64,
+        )
+        .map_err(Error::io("read", self.segment.path.as_path()))?;
+        self.buffer.truncate(old_len + read);
+        // A giant record's memory is not kept for the small ones after it.
+        if self.buffer.capacity() > 4 * BUFFER_BYTES && wanted <= BUFFER_BYTES {
+            self.buffer.shrink_to(BUFFER_BYTES);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! The real disk: the only file that names `std::fs`, and the only one that maps memory.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile};
+
+/// A store's directory on the file system.
+///
+/// Directories are created with mode 0700 and files with 0600, subject to the umask.
+#[derive(Debug)]
+pub struct OsStorage {
+    path: PathBuf,
+}
+
+impl OsStorage {
+    /// The directory `path`, which need not exist yet. Nothing is touched.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Storage for OsStorage {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn kind(&self) -> io::Result<PathKind> {
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_dir() => Ok(PathKind::Directory),
+            Ok(_) => Ok(PathKind::Other),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => Ok(PathKind::Absent),
+                io::ErrorKind::NotADirectory => Ok(PathKind::Other),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn create_dir(&self) -> io::Result<()> {
+        let missing: Vec<&Path> =
+            self.path.ancestors().take_while(|path| !is_root(path) && !path.exists()).collect();
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        // Each new directory is an entry of the one above it, and that entry must survive too.
+        for path in missing {
+            File::open(parent_of(path))?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        std::fs::read_dir(&self.path)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.file(name))?;
+        Ok(Arc::new(OsFile(file)))
+    }
+
+    fn open(&self, name: &str, writable: bool) -> io::Result<Arc<dyn StorageFile>> {
+        // O_NONBLOCK: a FIFO in a file's place is refused below instead of waited for.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(self.file(name))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        Ok(Arc::new(OsFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.file(from), self.file(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.file(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Lock> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(self.file(name))?;
+        match file.try_lock() {
+            Ok(()) => {
+                // The pid is for error messages alone; the lock is the operating system's.
+                file.set_len(0)?;
+                file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+                Ok(Lock::Acquired(LockGuard::new(file)))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                file.rewind()?;
+                file.take(32).read_to_string(&mut pid)?;
+                Ok(Lock::Held(pid.trim().parse().ok()))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn is_root(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[derive(Debug)]
+struct OsFile(File);
+
+impl StorageFile for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(buffer, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    #[expect(unsafe_code, reason = "mapping a file is unsafe by nature; see the comment")]
+    fn map(&self, len: u64) -> io::Result<Mapping> {
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        if self.len()? < len as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: the engine maps sealed segments only, which neither it nor a second writer (the lock) changes.
+        // What remains is another program cutting the file under us, which ends the process with SIGBUS: stated at
+        // `ReadMethod::Mapped`, avoidable with `ReadMethod::Positional`.
+        let map = unsafe { memmap2::MmapOptions::new().len(len).map(&self.0) }?;
+        Ok(Arc::new(map))
+    }
+}

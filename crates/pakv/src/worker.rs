@@ -1,0 +1,208 @@
+//! The threads of a store: one that builds hints, drops what has expired and compacts; one that syncs for
+//! `Durability::Interval`. Both sleep until there is something to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::compaction;
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex};
+
+/// How a thread is woken, and told to stop.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    state: Mutex<State>,
+    changed: Condvar,
+    stopping: AtomicBool,
+    /// Bytes written since the thread was last woken for them.
+    written: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    woken: bool,
+    due: Option<Instant>,
+}
+
+/// The background thread looks at the segments' figures after this many bytes were written.
+const LOOK_EVERY_BYTES: u64 = 256 * 1024;
+/// Keys that expire close together are taken out together.
+const SWEEP_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// A clock may jump: expiry is looked at this often even if nothing is due.
+const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// After a failure compaction rests this long.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How many expired keys are taken out under one hold of the index's lock.
+const SWEEP_CHUNK: usize = 1024;
+
+impl Signal {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// Writes have made the log longer.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        if self.written.fetch_add(bytes, Ordering::Relaxed) + bytes >= LOOK_EVERY_BYTES {
+            self.written.store(0, Ordering::Relaxed);
+            self.wake();
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.state.lock().woken = true;
+        self.changed.notify_all();
+    }
+
+    /// Wakes the thread at `at`, or sooner if it was due sooner.
+    pub(crate) fn due(&self, at: Instant) {
+        let mut state = self.state.lock();
+        if state.due.is_none_or(|due| at < due) {
+            state.due = Some(at);
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until woken, due, or at latest for `timeout`. Returns false when the thread is to end.
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut state = self.state.lock();
+        loop {
+            let now = Instant::now();
+            let until = [deadline, state.due].into_iter().flatten().min();
+            if self.is_stopping() || state.woken || until.is_some_and(|until| until <= now) {
+                break;
+            }
+            match until {
+                Some(until) => {
+                    self.changed.wait_until(&mut state, until);
+                }
+                None => self.changed.wait(&mut state),
+            }
+        }
+        *state = State::default();
+        !self.is_stopping()
+    }
+
+    /// Sleeps for `pause` unless told to stop; returns false then.
+    pub(crate) fn pause(&self, pause: Duration) -> bool {
+        let deadline = Instant::now() + pause;
+        let mut state = self.state.lock();
+        while !self.is_stopping() && Instant::now() < deadline {
+            self.changed.wait_until(&mut state, deadline);
+        }
+        !self.is_stopping()
+    }
+}
+
+/// Starts the background thread.
+///
+/// # Errors
+/// [`Error::Io`] where the operating system has no thread to give.
+pub(crate) fn start_worker(core: &Arc<Core>) -> Result<JoinHandle<()>> {
+    let core = core.clone();
+    start("pakv-compaction", core, |core| {
+        // An open may have found hints to rebuild or garbage left.
+        let mut again = Some(Duration::ZERO);
+        while core.worker.wait(again) {
+            again = match core.housekeep() {
+                Ok(()) => core.until_next_expiry(),
+                Err(error) => {
+                    core.compaction_stats.lock().last_error = Some(error.to_string());
+                    Some(PAUSE_AFTER_ERROR)
+                }
+            };
+        }
+    })
+}
+
+/// Starts the thread that syncs when `Durability::Interval` has it due.
+///
+/// # Errors
+/// [`Error::Io`] where the operating system has no thread to give.
+pub(crate) fn start_syncer(core: &Arc<Core>) -> Result<JoinHandle<()>> {
+    start("pakv-sync", core.clone(), |core| {
+        while core.syncer.wait(None) {
+            // A failure has poisoned the store, which is how writers learn of it.
+            if core.sync_active().is_err() {
+                break;
+            }
+        }
+    })
+}
+
+fn start(name: &str, core: Arc<Core>, body: fn(&Core)) -> Result<JoinHandle<()>> {
+    let path = core.storage.path().to_path_buf();
+    std::thread::Builder::new()
+        .name(name.to_string())
+        .spawn(move || {
+            let poison = PoisonOnPanic(&core);
+            body(&core);
+            std::mem::forget(poison);
+        })
+        .map_err(Error::io("start a thread for", path.as_path()))
+}
+
+/// A bug in a background thread must not go unnoticed: the store refuses writes after it.
+struct PoisonOnPanic<'a>(&'a Core);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        let reason = "a background thread panicked".to_string();
+        self.0.poison(&Error::Poisoned { reason });
+    }
+}
+
+impl Core {
+    /// Everything that the background thread is for, until nothing is left to do.
+    fn housekeep(&self) -> Result<()> {
+        self.sweep();
+        compaction::build_hints(self)?;
+        while !self.worker.is_stopping() && !self.is_poisoned() {
+            if !compaction::run_planned(self)? {
+                break;
+            }
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    /// Takes expired keys out of the keydir, a few at a time.
+    pub(crate) fn sweep(&self) {
+        let now_ms = self.now_ms();
+        while self.index.write().sweep_expired(now_ms, SWEEP_CHUNK) == SWEEP_CHUNK {}
+    }
+
+    /// A segment was sealed: it wants a hint. Without a background thread that is done here and now.
+    pub(crate) fn after_seal(&self) {
+        if self.options.background {
+            self.worker.wake();
+        } else if let Err(error) = compaction::build_hints(self) {
+            // A hint can always be built later; the next open does.
+            self.compaction_stats.lock().last_error = Some(error.to_string());
+        }
+    }
+
+    fn until_next_expiry(&self) -> Option<Duration> {
+        let next_ms = self.index.read().next_expiry_ms()?;
+        let left = Duration::from_millis(next_ms.saturating_sub(self.now_ms()));
+        Some(left.clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX))
+    }
+}
