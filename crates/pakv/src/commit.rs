@@ -21,7 +21,7 @@ use crate::index::SegmentState;
 use crate::manifest;
 use crate::options::{Durability, MAX_BATCH_BYTES};
 use crate::segment::{Segment, SeqNoRange, encode_error, hint_entry};
-use crate::storage::write_all_at;
+use crate::storage::{StorageFile, write_all_at};
 use crate::sync::{MutexGuard, OnceLock};
 
 /// A group takes no more members past this size: the first of them would wait too long.
@@ -33,6 +33,7 @@ const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) bytes: u32,
     /// How many of its bytes are known durable.
     pub(crate) synced: u32,
@@ -49,7 +50,7 @@ impl Active {
     /// After one the caller poisons the store: a second sync could succeed and prove nothing.
     pub(crate) fn sync(&mut self) -> Result<()> {
         if self.synced < self.bytes {
-            self.segment.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))?;
+            self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))?;
             self.synced = self.bytes;
         }
         Ok(())
@@ -314,7 +315,7 @@ impl Core {
         let start = active.bytes;
         if bytes > 0 {
             seal_frames(&mut group.buffer, active.segment.salt, start);
-            write_all_at(&*active.segment.file, &group.buffer, u64::from(start))
+            write_all_at(&*active.file, &group.buffer, u64::from(start))
                 .map_err(Error::io("write to", active.segment.path.as_path()))?;
             active.bytes += bytes;
         }
@@ -374,15 +375,16 @@ impl Core {
         next.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
         manifest::replace(&*self.storage, &next)?;
         *catalog = next;
-        active.segment.seal(active.bytes, self.options.read_method);
         let mut index = self.index.write();
         if let Some(state) = index.segments.get_mut(&active.segment.id) {
             state.sealed = true;
+            state.segment = Arc::new(active.segment.sealed(active.bytes, self.options.read_method));
         }
         index.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
         drop(index);
         drop(catalog);
         *active = Active {
+            file: segment.file()?,
             segment,
             bytes: first_record,
             synced: first_record,
@@ -412,17 +414,15 @@ impl Core {
     /// # Errors
     /// A failure poisons the store.
     pub(crate) fn sync_active(&self) -> Result<()> {
-        let (segment, bytes) = {
+        let (segment, file, bytes) = {
             let guard = self.active.lock();
             match guard.as_ref().filter(|active| active.synced < active.bytes) {
-                Some(active) => (active.segment.clone(), active.bytes),
+                Some(active) => (active.segment.clone(), active.file.clone(), active.bytes),
                 None => return Ok(()),
             }
         };
         self.check_writable()?;
-        segment
-            .file
-            .sync()
+        file.sync()
             .map_err(Error::io("sync", segment.path.as_path()))
             .inspect_err(|error| self.poison(error))?;
         if let Some(active) =

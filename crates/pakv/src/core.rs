@@ -11,8 +11,8 @@
 //! Lock order, outermost first: `compacting`, `active`, `catalog`, `index`. `queue` is taken with none of them held;
 //! under it only `index` is, to look a condition up.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::commit::{Active, Queue};
 use crate::error::{Error, Result};

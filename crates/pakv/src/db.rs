@@ -17,9 +17,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::record::Op;
 use crate::format::{SeqNo, decode_exact, encode_into};
-use crate::options::{
-    Durability, MAX_KEY_BYTES, MAX_VALUE_BYTES, Options, validate_durability,
-};
+use crate::options::{Durability, MAX_KEY_BYTES, MAX_VALUE_BYTES, Options, validate_durability};
 use crate::recovery;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
@@ -252,7 +250,11 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::compare_and_set`].
-    pub fn compare_and_delete(&self, key: impl AsRef<[u8]>, expected: Expected<'_>) -> Result<bool> {
+    pub fn compare_and_delete(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Expected<'_>,
+    ) -> Result<bool> {
         self.commit_if(Op::Tombstone { key: key.as_ref() }, expected)
     }
 
@@ -475,6 +477,17 @@ impl Db {
         compaction::run_forced(self.core(), &mut progress)
     }
 
+    /// Does what the background thread does, on this thread, until nothing is left to do: builds hints, drops what
+    /// has expired, and compacts as far as the options' bounds ask for. For programs that switched the thread off
+    /// with [`Options::background_compaction`], or that end too soon for it to finish anything.
+    ///
+    /// # Errors
+    /// As [`Db::compact`]; [`Error::ReadOnly`], [`Error::Poisoned`].
+    pub fn maintain(&self) -> Result<()> {
+        self.core().check_writable()?;
+        self.core().housekeep()
+    }
+
     /// The store in figures. Costs no more than looking at each segment's.
     ///
     /// # Errors
@@ -558,11 +571,7 @@ impl Db {
         }
     }
 
-    fn commit(
-        &self,
-        ops: &[Op<'_>],
-        condition: Option<(&[u8], Option<SeqNo>)>,
-    ) -> Result<Outcome> {
+    fn commit(&self, ops: &[Op<'_>], condition: Option<(&[u8], Option<SeqNo>)>) -> Result<Outcome> {
         for op in ops {
             check_op(op)?;
         }

@@ -89,8 +89,7 @@ impl History {
         to: Bound<&[u8]>,
         at: SeqNo,
     ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a OldVersion>)> + use<'a> {
-        let range =
-            (!is_empty_range(from, to)).then(|| self.versions.range::<[u8], _>((from, to)));
+        let range = (!is_empty_range(from, to)).then(|| self.versions.range::<[u8], _>((from, to)));
         range.into_iter().flatten().map(move |(key, versions)| (&**key, seen_at(versions, at)))
     }
 }

@@ -256,7 +256,9 @@ impl Index {
         let mut page = Page::default();
         let mut looked_at = 0;
         let mut visit = |key: &[u8], found: Option<Found>| {
-            if let Some(found) = found.filter(|found| !is_expired(found.entry.expires_at_ms(), now_ms)) {
+            if let Some(found) =
+                found.filter(|found| !is_expired(found.entry.expires_at_ms(), now_ms))
+            {
                 page.items.push((key.to_vec(), found));
             }
             looked_at += 1;
@@ -268,7 +270,11 @@ impl Index {
         let newest = |entry: &KeyEntry| (entry.seqno <= at).then(|| self.found(entry)).flatten();
         if self.history.is_empty() {
             let step = |(key, entry): (&[u8], &KeyEntry)| visit(key, newest(entry));
-            if reverse { all(current.rev(), step) } else { all(current, step) }
+            if reverse {
+                all(current.rev(), step)
+            } else {
+                all(current, step)
+            }
             return page;
         }
         let mut step = |key: &[u8], current: Option<&KeyEntry>| {

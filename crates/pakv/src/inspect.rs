@@ -61,10 +61,10 @@ pub fn segment(path: impl AsRef<Path>) -> Result<Vec<RecordInfo>> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let storage: Arc<dyn Storage> = Arc::new(OsStorage::new(directory.unwrap_or(Path::new("."))));
     let (segment, _, first_record) = Segment::open_any(&storage, id, false)?;
-    let len = segment.file.len().map_err(Error::io("read", path))?;
-    let end = u32::try_from(len)
-        .map_err(|_| segment.corrupt(0, "it is longer than a segment can be"))?;
-    let mut reader = FrameReader::new(&segment, first_record, end);
+    let len = segment.file()?.len().map_err(Error::io("read", path))?;
+    let end =
+        u32::try_from(len).map_err(|_| segment.corrupt(0, "it is longer than a segment can be"))?;
+    let mut reader = FrameReader::new(&segment, first_record, end)?;
     let mut records = Vec::new();
     loop {
         match reader.next()? {

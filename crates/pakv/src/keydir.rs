@@ -48,8 +48,7 @@ pub(crate) struct KeyDir {
 
 /// What an allocator adds to each key, and the share of a B-tree's nodes that is unused: for the estimate only.
 const KEY_ALLOCATION_BYTES: u64 = 8;
-const TREE_SLOT_BYTES: u64 =
-    (size_of::<Box<[u8]>>() + size_of::<KeyEntry>()) as u64 * 3 / 2;
+const TREE_SLOT_BYTES: u64 = (size_of::<Box<[u8]>>() + size_of::<KeyEntry>()) as u64 * 3 / 2;
 
 impl KeyDir {
     /// From entries in strictly ascending order of key.
@@ -113,6 +112,9 @@ pub(crate) fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     match (from, to) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         (Bound::Included(from), Bound::Included(to)) => from > to,
-        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from >= to,
     }
 }

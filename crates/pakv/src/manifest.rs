@@ -23,8 +23,7 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Manifest>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("open", path.as_path())(error)),
     };
-    let bytes =
-        read_all(&*file, MANIFEST_BYTES_MAX).map_err(Error::io("read", path.as_path()))?;
+    let bytes = read_all(&*file, MANIFEST_BYTES_MAX).map_err(Error::io("read", path.as_path()))?;
     if let Err(BadPreamble::UnknownVersion(found)) = decode_preamble(FileKind::Manifest, &bytes) {
         return Err(Error::UnknownFormat { path, found, supported: FORMAT_VERSION });
     }

@@ -67,7 +67,11 @@ impl Scan {
             core.index.read().page((from, to), self.snapshot.seqno(), reverse, now_ms, self.page);
         self.page = (self.page * 2).min(PAGE_MAX);
         let entries = page.items.into_iter().map(|(key, found)| Entry { key, found });
-        if reverse { self.back.extend(entries) } else { self.front.extend(entries) }
+        if reverse {
+            self.back.extend(entries)
+        } else {
+            self.front.extend(entries)
+        }
         match page.resume {
             Some(key) if reverse => self.left.1 = Bound::Excluded(key),
             Some(key) => self.left.0 = Bound::Excluded(key),

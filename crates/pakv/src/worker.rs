@@ -172,7 +172,7 @@ impl Drop for PoisonOnPanic<'_> {
 
 impl Core {
     /// Everything that the background thread is for, until nothing is left to do.
-    fn housekeep(&self) -> Result<()> {
+    pub(crate) fn housekeep(&self) -> Result<()> {
         self.sweep();
         compaction::build_hints(self)?;
         while !self.worker.is_stopping() && !self.is_poisoned() {

@@ -93,7 +93,9 @@ pub(crate) fn build_hints(core: &Core) -> Result<()> {
         let missing = {
             let index = core.index.read();
             let mut states = index.segments.values();
-            states.find(|state| state.sealed && state.hint_bytes.is_none() && !state.damaged).cloned()
+            states
+                .find(|state| state.sealed && state.hint_bytes.is_none() && !state.damaged)
+                .cloned()
         };
         let Some(SegmentState { segment, first_record, bytes, .. }) = missing else {
             return result;

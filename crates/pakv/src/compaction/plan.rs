@@ -104,7 +104,8 @@ pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Poli
     for (_, gain, facts) in candidates {
         let copy = facts.bytes - gain;
         let enough = as_f64(gained) >= needed && !chosen.is_empty();
-        let too_much = copied + copy > SEGMENTS_PER_RUN * policy.segment_bytes && !chosen.is_empty();
+        let too_much =
+            copied + copy > SEGMENTS_PER_RUN * policy.segment_bytes && !chosen.is_empty();
         if enough || too_much {
             break;
         }
@@ -185,7 +186,13 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const HEADER: u64 = 50;
 
-    fn segment(id: u32, bytes: u64, live: u64, tombstones: u64, seqnos: (SeqNo, SeqNo)) -> SegmentFacts {
+    fn segment(
+        id: u32,
+        bytes: u64,
+        live: u64,
+        tombstones: u64,
+        seqnos: (SeqNo, SeqNo),
+    ) -> SegmentFacts {
         SegmentFacts {
             segment: SegmentId(id),
             bytes: bytes + HEADER,

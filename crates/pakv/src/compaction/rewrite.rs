@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use super::throttle::Throttle;
+use crate::clock::is_expired;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::manifest::SealedSegment;
 use crate::format::record::{Op, Record};
 use crate::format::{SegmentId, SeqNo, encode_into, frame};
-use crate::clock::is_expired;
 use crate::index::SegmentState;
 use crate::segment::{
     FrameReader, HintWriter, Next, Segment, SeqNoRange, encode_error, hint_entry,
 };
 use crate::stats::{CompactionProgress, CompactionReport};
-use crate::storage::write_all_at;
+use crate::storage::{StorageFile, write_all_at};
 
 /// Records are gathered up to this size and written together.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -49,6 +49,7 @@ pub(crate) struct Rewriter<'a> {
 /// The output that is being written.
 struct Writing {
     segment: Segment,
+    file: Arc<dyn StorageFile>,
     first_record: u32,
     hint: HintWriter,
     /// Bytes that are in the file or in `buffer`.
@@ -63,7 +64,8 @@ impl<'a> Rewriter<'a> {
         let index = core.index.read();
         let outside = index.segments.iter().filter(|(id, _)| !inputs.contains(id));
         let outside_min = outside.map(|(_, state)| state.seqnos.min).min().unwrap_or(SeqNo::MAX);
-        let bytes = |id: &SegmentId| index.segments.get(id).map_or(0, |state| u64::from(state.bytes));
+        let bytes =
+            |id: &SegmentId| index.segments.get(id).map_or(0, |state| u64::from(state.bytes));
         let bytes_total = inputs.iter().map(bytes).sum();
         Self {
             core,
@@ -87,7 +89,7 @@ impl<'a> Rewriter<'a> {
         progress: &mut dyn FnMut(CompactionProgress),
     ) -> Result<()> {
         let segment = &input.segment;
-        let mut reader = FrameReader::new(segment, input.first_record, input.bytes);
+        let mut reader = FrameReader::new(segment, input.first_record, input.bytes)?;
         loop {
             let frame = match reader.next()? {
                 Next::Frame(frame) => frame,
@@ -181,6 +183,7 @@ impl<'a> Rewriter<'a> {
             }
         };
         Ok(Writing {
+            file: segment.file()?,
             segment,
             first_record,
             hint,
@@ -223,10 +226,9 @@ impl Writing {
         // In a sealed segment a record stands by itself: all of it is durable, and its batch was whole.
         let record = Record { unsynced: 0, batch_rest: 0, ..*record };
         let (salt, offset) = (self.segment.salt, self.bytes);
-        let length = frame::append(&mut self.buffer, salt, offset, |buffer| {
-            encode_into(&record, buffer)
-        })
-        .map_err(encode_error)?;
+        let length =
+            frame::append(&mut self.buffer, salt, offset, |buffer| encode_into(&record, buffer))
+                .map_err(encode_error)?;
         self.hint.push(&hint_entry(&record, offset, length))?;
         self.bytes += length;
         self.records += 1;
@@ -239,7 +241,7 @@ impl Writing {
 
     fn flush(&mut self) -> Result<()> {
         let offset = u64::from(self.bytes) - self.buffer.len() as u64;
-        write_all_at(&*self.segment.file, &self.buffer, offset)
+        write_all_at(&*self.file, &self.buffer, offset)
             .map_err(Error::io("write to", self.segment.path.as_path()))?;
         self.buffer.clear();
         self.buffer.shrink_to(4 * WRITE_BYTES);
@@ -248,7 +250,7 @@ impl Writing {
 
     fn finish(mut self, read_method: crate::options::ReadMethod) -> Result<Output> {
         let result = self.flush().and_then(|()| {
-            self.segment.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))
+            self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))
         });
         let hint_bytes = match result.and_then(|()| self.hint.finish(self.bytes)) {
             Ok(hint_bytes) => hint_bytes,
@@ -257,7 +259,7 @@ impl Writing {
                 return Err(error);
             }
         };
-        self.segment.seal(self.bytes, read_method);
+        let segment = self.segment.sealed(self.bytes, read_method);
         let sealed = SealedSegment {
             segment: self.segment.id,
             bytes: self.bytes,
@@ -271,7 +273,7 @@ impl Writing {
             seqnos: self.seqnos,
             sealed: true,
             hint_bytes: Some(hint_bytes),
-            ..SegmentState::empty(Arc::new(self.segment), self.first_record)
+            ..SegmentState::empty(Arc::new(segment), self.first_record)
         };
         Ok(Output { state, sealed })
     }

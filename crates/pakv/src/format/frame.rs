@@ -150,7 +150,8 @@ impl<'a> FrameFinder<'a> {
         }
         let from = at + LENGTH_AT;
         let to = at + FRAME_HEADER_BYTES + body.len();
-        let range = self.prefix_crc(to) ^ crc32c::crc32c_combine(self.prefix_crc(from), 0, to - from);
+        let range =
+            self.prefix_crc(to) ^ crc32c::crc32c_combine(self.prefix_crc(from), 0, to - from);
         let offset = self.base_offset.checked_add(u32::try_from(at).ok()?)?;
         let expected = crc32c::crc32c_combine(seed(self.salt, offset), range, to - from);
         (expected == checksum).then_some(body)

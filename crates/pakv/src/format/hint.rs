@@ -12,10 +12,16 @@ use super::{
 /// What a frame of a hint file is; the entries of a block follow it in the same body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Part {
-    Header { store: StoreId, segment: SegmentId },
+    Header {
+        store: StoreId,
+        segment: SegmentId,
+    },
     Block,
     /// How many entries there were, and how long the segment is that they are all of.
-    End { records: u32, segment_bytes: u32 },
+    End {
+        records: u32,
+        segment_bytes: u32,
+    },
 }
 
 /// One record of the segment.
@@ -133,8 +139,8 @@ pub(crate) fn decode_hint(
         let offset = u32::try_from(at).map_err(|_| "it is too long".to_string())?;
         let body = frame::body(framed, salt, offset).map_err(|bad| format!("byte {at}: {bad}"))?;
         at += FRAME_HEADER_BYTES + body.len();
-        let (part, mut rest) =
-            postcard::take_from_bytes::<Part>(body).map_err(|error| format!("byte {at}: {error}"))?;
+        let (part, mut rest) = postcard::take_from_bytes::<Part>(body)
+            .map_err(|error| format!("byte {at}: {error}"))?;
         match part {
             Part::Header { store: of_store, segment: of_segment } => {
                 if (of_store, of_segment) != (store, segment) {

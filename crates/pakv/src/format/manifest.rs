@@ -50,7 +50,8 @@ impl Manifest {
 
     /// Decodes a whole file. Its version has been looked at before: see [`decode_preamble`].
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, (u64, String)> {
-        let salt = decode_preamble(FileKind::Manifest, bytes).map_err(|bad| (0, bad.to_string()))?;
+        let salt =
+            decode_preamble(FileKind::Manifest, bytes).map_err(|bad| (0, bad.to_string()))?;
         let at = PREAMBLE_BYTES as u64;
         let framed = bytes.get(PREAMBLE_BYTES..).unwrap_or_default();
         let body = frame::body(framed, salt, PREAMBLE_BYTES as u32)

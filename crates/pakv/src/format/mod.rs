@@ -4,6 +4,8 @@
 //!
 //! A length read from a file is compared with the bytes that are there before anything is allocated or sliced.
 
+#[cfg(test)]
+mod example;
 pub(crate) mod frame;
 pub(crate) mod hint;
 pub(crate) mod manifest;
@@ -209,7 +211,15 @@ mod tests {
         assert_eq!(own_file("4294967295.hint"), Some(OwnFile::Hint(SegmentId(u32::MAX))));
         assert_eq!(own_file("0000000007.hint.tmp"), Some(OwnFile::Temporary));
         assert_eq!(own_file("MANIFEST.tmp"), Some(OwnFile::Temporary));
-        let foreign = ["7.log", "00000000007.log", "+000000007.log", "9999999999.log", "notes.tmp", "LOCK", "a"];
+        let foreign = [
+            "7.log",
+            "00000000007.log",
+            "+000000007.log",
+            "9999999999.log",
+            "notes.tmp",
+            "LOCK",
+            "a",
+        ];
         for name in foreign {
             assert_eq!(own_file(name), None, "{name} is not a store's file");
         }

@@ -75,7 +75,10 @@ impl<'a> Record<'a> {
 }
 
 /// Everything in front of a segment's first record.
-pub(crate) fn encode_segment_start(store: StoreId, segment: SegmentId) -> postcard::Result<Vec<u8>> {
+pub(crate) fn encode_segment_start(
+    store: StoreId,
+    segment: SegmentId,
+) -> postcard::Result<Vec<u8>> {
     super::encode_file_start(FileKind::Log, store, segment, &SegmentHeader { store, segment })
 }
 
@@ -108,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_body_with_bytes_too_many_is_refused() {
-        let record = Record { unsynced: 0, seqno: 1, batch_rest: 0, op: Op::Tombstone { key: b"k" } };
+        let record =
+            Record { unsynced: 0, seqno: 1, batch_rest: 0, op: Op::Tombstone { key: b"k" } };
         let mut body = Vec::new();
         encode_into(&record, &mut body).expect("it encodes");
         body.push(0);

@@ -146,7 +146,7 @@ fn load_segment(
 ) -> Result<LoadedSegment> {
     let id = sealed.segment;
     let (segment, first_record) = open_listed(storage, catalog, id, false)?;
-    let len = segment.file.len().map_err(Error::io("read", segment.path.as_path()))?;
+    let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()))?;
     if len < u64::from(sealed.bytes) || sealed.bytes < first_record {
         let reason = format!("the segment has {len} bytes and should have {}", sealed.bytes);
         return Err(Error::corrupt(&segment.path, len, reason));
@@ -156,14 +156,25 @@ fn load_segment(
         gathered.add(id, entry);
     });
     let (hint_bytes, rebuilt) = match hint {
-        Ok(hint_bytes) if gathered.agrees_with(sealed) => (hint_bytes, false),
+        Ok(hint_bytes) if gathered.agrees_with(sealed) => (Some(hint_bytes), false),
         _ => {
-            gathered = Gathered::default();
-            let target = (!options.read_only).then_some(&**storage);
-            let (store, bytes) = (catalog.store, sealed.bytes);
-            let hint_bytes = rebuild_hint(target, store, &segment, first_record, bytes, |entry| {
-                gathered.add(id, entry);
-            })?;
+            let mut rebuild = |target: Option<&dyn Storage>| {
+                gathered = Gathered::default();
+                let (store, bytes) = (catalog.store, sealed.bytes);
+                rebuild_hint(target, store, &segment, first_record, bytes, |entry| {
+                    gathered.add(id, entry);
+                })
+            };
+            let hint_bytes = if options.read_only {
+                rebuild(None).map(|_| None)?
+            } else {
+                match rebuild(Some(&**storage)) {
+                    Ok(hint_bytes) => Some(hint_bytes),
+                    // A full disk keeps nobody from opening: the hint is built when there is space.
+                    Err(Error::Io { .. }) => rebuild(None).map(|_| None)?,
+                    Err(error) => return Err(error),
+                }
+            };
             if !gathered.agrees_with(sealed) {
                 let reason = "its records are not those that the manifest describes";
                 return Err(segment.corrupt(first_record, reason));
@@ -171,14 +182,14 @@ fn load_segment(
             (hint_bytes, true)
         }
     };
-    segment.seal(sealed.bytes, options.read_method);
+    let segment = segment.sealed(sealed.bytes, options.read_method);
     let state = SegmentState {
         bytes: sealed.bytes,
         records: sealed.records,
         seqnos: gathered.seqnos,
         tombstone_bytes: gathered.tombstone_bytes,
         sealed: true,
-        hint_bytes: Some(hint_bytes),
+        hint_bytes,
         ..SegmentState::empty(Arc::new(segment), first_record)
     };
     Ok(LoadedSegment { state, records: gathered.records, rebuilt })

@@ -81,12 +81,13 @@ fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered>
         let path = storage.path().to_path_buf();
         let catalog = manifest::load(&**storage)?.ok_or(Error::NoStore { path })?;
         let mut report = RecoveryReport::default();
-        let result = load::load_sealed(options, storage, &catalog, &mut report).and_then(|mut loaded| {
-            if let Some(active) = catalog.active {
-                replay::look_at_active(storage, &catalog, active, &mut loaded, &mut report)?;
-            }
-            Ok(loaded)
-        });
+        let result =
+            load::load_sealed(options, storage, &catalog, &mut report).and_then(|mut loaded| {
+                if let Some(active) = catalog.active {
+                    replay::look_at_active(storage, &catalog, active, &mut loaded, &mut report)?;
+                }
+                Ok(loaded)
+            });
         match result {
             Ok(loaded) => return Ok(finish(options, catalog, loaded, None, None, report)),
             Err(error) => {
@@ -181,6 +182,7 @@ fn begin_first_segment(
     let segment = Arc::new(segment);
     loaded.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
     Ok(Active {
+        file: segment.file()?,
         segment,
         bytes: first_record,
         synced: first_record,
@@ -233,4 +235,3 @@ fn remove_orphans(
     }
     Ok(())
 }
-

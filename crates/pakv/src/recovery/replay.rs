@@ -47,6 +47,7 @@ pub(crate) fn replay_active(
     make_durable(&replayed.segment, known_synced, good_bytes, file_bytes)?;
     let state = take_in(replayed, loaded);
     Ok(Active {
+        file: state.segment.file()?,
         segment: state.segment,
         bytes: good_bytes,
         synced: good_bytes,
@@ -96,7 +97,7 @@ fn replay(
 ) -> Result<Replayed> {
     let id = active.segment;
     let (segment, first_record) = open_listed(storage, catalog, id, writable)?;
-    let len = segment.file.len().map_err(Error::io("read", segment.path.as_path()))?;
+    let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()))?;
     let Ok(file_bytes) = u32::try_from(len) else {
         return Err(Error::corrupt(&segment.path, 0, format!("{len} bytes are too many")));
     };
@@ -112,7 +113,7 @@ fn replay(
         expected_rest: None,
         newest: 0,
     };
-    let mut reader = FrameReader::new(&segment, first_record, file_bytes);
+    let mut reader = FrameReader::new(&segment, first_record, file_bytes)?;
     let bad = loop {
         match reader.next()? {
             Next::Frame(frame) => {
@@ -199,7 +200,7 @@ impl Gathered {
         }
         // The accounts of what is left are taken anew; a batch is cut once in a store's bad days.
         *self = Gathered::default();
-        let mut reader = FrameReader::new(segment, first_record, good_bytes);
+        let mut reader = FrameReader::new(segment, first_record, good_bytes)?;
         while let Next::Frame(frame) = reader.next()? {
             let record = Record::decode(frame.body)
                 .map_err(|reason| segment.corrupt(frame.offset, reason))?;
@@ -211,7 +212,7 @@ impl Gathered {
 
 fn read_tail(segment: &Segment, from: u32, file_bytes: u32) -> Result<Vec<u8>> {
     let mut tail = vec![0; (file_bytes - from) as usize];
-    let read = read_up_to(&*segment.file, &mut tail, u64::from(from))
+    let read = read_up_to(&*segment.file()?, &mut tail, u64::from(from))
         .map_err(Error::io("read", segment.path.as_path()))?;
     tail.truncate(read);
     Ok(tail)
@@ -243,8 +244,9 @@ fn make_durable(
     file_bytes: u32,
 ) -> Result<()> {
     let path = segment.path.as_path();
+    let file = segment.file()?;
     if file_bytes > good_bytes {
-        segment.file.set_len(u64::from(good_bytes)).map_err(Error::io("cut", path))?;
+        file.set_len(u64::from(good_bytes)).map_err(Error::io("cut", path))?;
     }
     let mut buffer = vec![0; 256 * 1024];
     let mut offset = u64::from(known_synced);
@@ -252,15 +254,14 @@ fn make_durable(
         let left = usize::try_from(u64::from(good_bytes) - offset).unwrap_or(usize::MAX);
         let wanted = left.min(buffer.len());
         let piece = buffer.get_mut(..wanted).unwrap_or_default();
-        let read =
-            read_up_to(&*segment.file, piece, offset).map_err(Error::io("read", path))?;
+        let read = read_up_to(&*file, piece, offset).map_err(Error::io("read", path))?;
         let piece = piece.get(..read).filter(|piece| !piece.is_empty());
         let Some(piece) = piece else { break };
-        write_all_at(&*segment.file, piece, offset).map_err(Error::io("write to", path))?;
+        write_all_at(&*file, piece, offset).map_err(Error::io("write to", path))?;
         offset += read as u64;
     }
     if file_bytes > good_bytes || known_synced < good_bytes {
-        segment.file.sync().map_err(Error::io("sync", path))?;
+        file.sync().map_err(Error::io("sync", path))?;
     }
     Ok(())
 }

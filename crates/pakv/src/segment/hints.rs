@@ -68,7 +68,7 @@ pub(crate) fn rebuild_hint(
     bytes: u32,
     mut visit: impl FnMut(&HintEntry<'_>),
 ) -> Result<u64> {
-    let mut reader = FrameReader::new(segment, first_record, bytes);
+    let mut reader = FrameReader::new(segment, first_record, bytes)?;
     let mut encoder = HintEncoder::new(store, segment.id).map_err(encode_error)?;
     let mut finished = false;
     let mut next_piece = || -> Result<Option<Vec<u8>>> {

@@ -5,8 +5,8 @@ mod hints;
 mod reader;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 pub(crate) use hints::{HintWriter, SeqNoRange, hint_entry, load_hint, rebuild_hint};
 pub(crate) use reader::{FrameReader, Next};
@@ -27,19 +27,27 @@ use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there,
 pub(crate) struct Segment {
     pub(crate) id: SegmentId,
     pub(crate) salt: u32,
-    pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) path: PathBuf,
     storage: Arc<dyn Storage>,
-    /// Set when the segment is sealed and reads go through a mapping.
-    map: OnceLock<Sealed>,
+    source: Source,
     retired: AtomicBool,
 }
 
-struct Sealed(Mapping);
+/// Where records are read from.
+enum Source {
+    /// One positional read a record. The active segment, and sealed ones where the options say so.
+    File(Arc<dyn StorageFile>),
+    /// The mapping of a sealed segment. Its file is not kept open: a store may have more segments than a process
+    /// may have files.
+    Mapped(Mapping),
+}
 
-impl std::fmt::Debug for Sealed {
+impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "mapped")
+        f.write_str(match self {
+            Source::File(_) => "File",
+            Source::Mapped(_) => "Mapped",
+        })
     }
 }
 
@@ -119,23 +127,44 @@ impl Segment {
         Self {
             id,
             salt,
-            file,
             path: storage.path().join(id.log_name()),
             storage: storage.clone(),
-            map: OnceLock::new(),
+            source: Source::File(file),
             retired: AtomicBool::new(false),
         }
     }
 
-    /// The segment will not change any more: from here on it may be read through a mapping.
+    /// The same segment once it is sealed: `bytes` long, and from here on it may be read through a mapping. Readers
+    /// of this one go on as they are.
     ///
     /// Where the operating system cannot map it, positional reads go on: slower, and as right.
-    pub(crate) fn seal(&self, bytes: u32, method: ReadMethod) {
-        if method == ReadMethod::Mapped
-            && let Ok(map) = self.file.map(u64::from(bytes))
-        {
-            // Only the one thread that seals sets it.
-            let _ = self.map.set(Sealed(map));
+    pub(crate) fn sealed(&self, bytes: u32, method: ReadMethod) -> Self {
+        let source = match &self.source {
+            Source::File(file) if method == ReadMethod::Mapped => {
+                let map = file.map(u64::from(bytes));
+                map.map_or_else(|_| Source::File(file.clone()), Source::Mapped)
+            }
+            Source::File(file) => Source::File(file.clone()),
+            Source::Mapped(map) => Source::Mapped(map.clone()),
+        };
+        Self {
+            id: self.id,
+            salt: self.salt,
+            path: self.path.clone(),
+            storage: self.storage.clone(),
+            source,
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    /// The file, opened again if need be.
+    pub(crate) fn file(&self) -> Result<Arc<dyn StorageFile>> {
+        match &self.source {
+            Source::File(file) => Ok(file.clone()),
+            Source::Mapped(_) => self
+                .storage
+                .open(&self.id.log_name(), false)
+                .map_err(Error::io("open", self.path.as_path())),
         }
     }
 
@@ -149,15 +178,19 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] with file and offset; [`Error::Io`] where a positional read fails.
     pub(crate) fn value(&self, location: Location, key: &[u8]) -> Result<Vec<u8>> {
-        if let Some(Sealed(map)) = self.map.get() {
-            let start = location.offset as usize;
-            let bytes = (**map).as_ref().get(start..start + location.length as usize);
-            return self.value_in(bytes.unwrap_or_default(), location, key);
+        match &self.source {
+            Source::Mapped(map) => {
+                let start = location.offset as usize;
+                let bytes = (**map).as_ref().get(start..start + location.length as usize);
+                self.value_in(bytes.unwrap_or_default(), location, key)
+            }
+            Source::File(file) => {
+                let mut bytes = vec![0; location.length as usize];
+                let read = read_up_to(&**file, &mut bytes, u64::from(location.offset))
+                    .map_err(Error::io("read", self.path.as_path()))?;
+                self.value_in(bytes.get(..read).unwrap_or_default(), location, key)
+            }
         }
-        let mut bytes = vec![0; location.length as usize];
-        let read = read_up_to(&*self.file, &mut bytes, u64::from(location.offset))
-            .map_err(Error::io("read", self.path.as_path()))?;
-        self.value_in(bytes.get(..read).unwrap_or_default(), location, key)
     }
 
     fn value_in(&self, bytes: &[u8], location: Location, key: &[u8]) -> Result<Vec<u8>> {

@@ -2,15 +2,18 @@
 //! that is larger). By positional reads always: a scan through a mapping would fill memory with pages nobody asks
 //! for again, and turn a failing disk into a signal.
 
+use std::sync::Arc;
+
 use super::Segment;
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FRAME_HEADER_BYTES};
-use crate::storage::read_up_to;
+use crate::storage::{StorageFile, read_up_to};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) struct FrameReader<'a> {
     segment: &'a Segment,
+    file: Arc<dyn StorageFile>,
     /// Where reading ends.
     end: u32,
     /// Where `buffer` stands in the file.
@@ -35,13 +38,20 @@ pub(crate) enum Next<'a> {
     Frame(Frame<'a>),
     End,
     /// Not a frame, from this offset on.
-    Bad { offset: u32, reason: String },
+    Bad {
+        offset: u32,
+        reason: String,
+    },
 }
 
 impl<'a> FrameReader<'a> {
     /// Reads the frames from `start` up to `end`.
-    pub(crate) fn new(segment: &'a Segment, start: u32, end: u32) -> Self {
-        Self { segment, end, buffer_offset: start, buffer: Vec::new(), at: 0 }
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be opened again.
+    pub(crate) fn new(segment: &'a Segment, start: u32, end: u32) -> Result<Self> {
+        let file = segment.file()?;
+        Ok(Self { segment, file, end, buffer_offset: start, buffer: Vec::new(), at: 0 })
     }
 
     /// The next frame.
@@ -68,9 +78,7 @@ impl<'a> FrameReader<'a> {
         self.at = (start + length).min(self.buffer.len());
         let bytes = self.buffer.get(start..self.at).unwrap_or_default();
         match frame::body(bytes, self.segment.salt, offset) {
-            Ok(body) => {
-                Ok(Next::Frame(Frame { offset, length: bytes.len() as u32, body }))
-            }
+            Ok(body) => Ok(Next::Frame(Frame { offset, length: bytes.len() as u32, body })),
             Err(bad) => Ok(Next::Bad { offset, reason: bad.to_string() }),
         }
     }
@@ -96,7 +104,7 @@ impl<'a> FrameReader<'a> {
         let wanted = needed.max(BUFFER_BYTES).min(left);
         self.buffer.resize(wanted.max(old_len), 0);
         let read = read_up_to(
-            &*self.segment.file,
+            &*self.file,
             self.buffer.get_mut(old_len..).unwrap_or_default(),
             u64::from(self.buffer_offset) + old_len as u64,
         )

@@ -106,9 +106,11 @@ impl Storage for OsStorage {
             .open(self.file(name))?;
         match file.try_lock() {
             Ok(()) => {
-                // The pid is for error messages alone; the lock is the operating system's.
-                file.set_len(0)?;
-                file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+                // The pid is for error messages alone, and a full disk has no room for it; the lock itself is the
+                // operating system's.
+                let _ = file
+                    .set_len(0)
+                    .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
                 Ok(Lock::Acquired(LockGuard::new(file)))
             }
             Err(TryLockError::WouldBlock) => {
