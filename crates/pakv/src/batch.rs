@@ -2,8 +2,9 @@
 
 use crate::clock::Expiry;
 
-/// Writes that are applied together: after a crash all of them are there or none, readers and snapshots see all of
-/// them or none, and they cost one append. Later writes of a batch win over earlier ones of the same key.
+/// Writes that are applied together: after a crash all of them are there or none, readers and
+/// snapshots see all of them or none, and they cost one append. Later writes of a batch win over
+/// earlier ones of the same key.
 ///
 /// A batch is checked when it is written: see [`Db::write`](crate::Db::write).
 ///

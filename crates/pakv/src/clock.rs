@@ -1,13 +1,13 @@
-//! Time, as expiry sees it. The engine asks one [`Clock`] for the time and nothing else, so that a test decides
-//! to the millisecond when a key expires.
+//! Time, as expiry sees it. The engine asks one [`Clock`] for the time and nothing else, so that a
+//! test decides to the millisecond when a key expires.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where a store takes the time from: milliseconds since the Unix epoch.
 ///
-/// Only expiry looks at it. The order of writes is their sequence number's and no clock can change it; a clock
-/// that is set back only makes keys live longer.
+/// Only expiry looks at it. The order of writes is their sequence number's and no clock can change
+/// it; a clock that is set back only makes keys live longer.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The time now, in milliseconds since 1970-01-01T00:00:00Z.
     fn now_ms(&self) -> u64;
@@ -67,9 +67,9 @@ impl Clock for ManualClock {
 
 /// When a value stops being there.
 ///
-/// Expiry is exact to the millisecond: at the instant it names and ever after, the key is not there, for reads,
-/// scans, snapshots and conditions alike; a value that it replaced does not come back. Fractions of a
-/// millisecond are dropped.
+/// Expiry is exact to the millisecond: at the instant it names and ever after, the key is not
+/// there, for reads, scans, snapshots and conditions alike; a value that it replaced does not come
+/// back. Fractions of a millisecond are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Expiry {
     /// The value stays until it is overwritten or deleted. The default.
@@ -77,7 +77,8 @@ pub enum Expiry {
     Never,
     /// The value stays this long from the moment of the call.
     After(Duration),
-    /// The value stays until this instant. One that has passed already makes a value that was never there.
+    /// The value stays until this instant. One that has passed already makes a value that was never
+    /// there.
     At(SystemTime),
 }
 

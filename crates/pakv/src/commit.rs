@@ -1,11 +1,14 @@
-//! The write path: any number of threads, one order, one append and at most one sync for all that wait together.
+//! The write path: any number of threads, one order, one append and at most one sync for all that
+//! wait together.
 //!
-//! A writer takes the queue's lock, gets its sequence numbers and encodes its records into the pending group. If no
-//! leader is at work it leads: it takes the group, and without the queue's lock appends it with one write, syncs it
-//! if any member asked, publishes it to the index and wakes the rest. Meanwhile the next group gathers.
+//! A writer takes the queue's lock, gets its sequence numbers and encodes its records into the
+//! pending group. If no leader is at work it leads: it takes the group, and without the queue's
+//! lock appends it with one write, syncs it if any member asked, publishes it to the index and
+//! wakes the rest. Meanwhile the next group gathers.
 //!
-//! Invariants: the order of sequence numbers is the order of bytes in the log; nothing is published before it is as
-//! durable as its writers asked; after a failed write, sync or seal nothing is acknowledged any more.
+//! Invariants: the order of sequence numbers is the order of bytes in the log; nothing is published
+//! before it is as durable as its writers asked; after a failed write, sync or seal nothing is
+//! acknowledged any more.
 
 use std::sync::Arc;
 use std::thread::ThreadId;
@@ -133,7 +136,8 @@ type GroupResult = std::result::Result<Vec<usize>, String>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) durability: Durability,
-    /// Write only if the newest record of this key is still this one (`None`: the keydir has no entry).
+    /// Write only if the newest record of this key is still this one (`None`: the keydir has no
+    /// entry).
     pub(crate) condition: Option<(&'a [u8], Option<SeqNo>)>,
     /// The writer is the transaction that all others wait for.
     pub(crate) in_transaction: bool,
@@ -153,8 +157,9 @@ impl Core {
     ///
     /// # Errors
     /// What makes a write impossible ([`Error::Closed`], [`Error::ReadOnly`], [`Error::Poisoned`],
-    /// [`Error::TransactionOpen`], [`Error::BatchTooLarge`]); [`Error::Io`] where the append or the sync failed: the
-    /// store is poisoned and whether the write survives is only known after the next open.
+    /// [`Error::TransactionOpen`], [`Error::BatchTooLarge`]); [`Error::Io`] where the append or the
+    /// sync failed: the store is poisoned and whether the write survives is only known after the
+    /// next open.
     pub(crate) fn commit(&self, ops: &[Op<'_>], request: Request<'_>) -> Result<Outcome> {
         let bytes_max: u64 = ops.iter().map(Op::bytes_max).sum();
         if bytes_max > MAX_BATCH_BYTES {
@@ -216,9 +221,9 @@ impl Core {
         self.queue_moved.notify_all();
     }
 
-    /// The queue's lock for a writer that may write now: no other's transaction is open, the pending group has
-    /// room, and the key that its condition asks about is in no one's unpublished write. All of that may change
-    /// while it waits for any of it, so every wait starts over.
+    /// The queue's lock for a writer that may write now: no other's transaction is open, the
+    /// pending group has room, and the key that its condition asks about is in no one's unpublished
+    /// write. All of that may change while it waits for any of it, so every wait starts over.
     fn enter(&self, request: &Request<'_>) -> Result<MutexGuard<'_, Queue>> {
         let mut queue = self.queue.lock();
         loop {
@@ -283,8 +288,8 @@ impl Core {
         result
     }
 
-    /// Appends, syncs and publishes a group. Returns which of its records' keys were there before, and how many
-    /// bytes of the active segment are not known durable.
+    /// Appends, syncs and publishes a group. Returns which of its records' keys were there before,
+    /// and how many bytes of the active segment are not known durable.
     fn write_group(&self, group: &mut Group) -> Result<(Vec<usize>, u32)> {
         let mut guard = self.active.lock();
         // Asked again: a group may have failed while this one gathered.
@@ -396,7 +401,8 @@ impl Core {
         Ok(())
     }
 
-    /// Seals the active segment early, so that compaction can take it; says whether there was anything in it.
+    /// Seals the active segment early, so that compaction can take it; says whether there was
+    /// anything in it.
     pub(crate) fn seal_active(&self) -> Result<bool> {
         let mut guard = self.active.lock();
         self.check_writable()?;
@@ -459,7 +465,8 @@ fn enqueue(queue: &mut Queue, ops: &[Op<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Tells keys apart well enough to know which writers must wait for each other; equal hashes only cost a wait.
+/// Tells keys apart well enough to know which writers must wait for each other; equal hashes only
+/// cost a wait.
 fn key_hash(key: &[u8]) -> u32 {
     crc32c::crc32c(key)
 }

@@ -8,8 +8,8 @@
 //! | `index` | reader-writer lock | no |
 //! | `compacting` | mutex; one compaction at a time | yes, for all of it |
 //!
-//! Lock order, outermost first: `compacting`, `active`, `catalog`, `index`. `queue` is taken with none of them held;
-//! under it only `index` is, to look a condition up.
+//! Lock order, outermost first: `compacting`, `active`, `catalog`, `index`. `queue` is taken with
+//! none of them held; under it only `index` is, to look a condition up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -173,8 +173,8 @@ impl Core {
         })
     }
 
-    /// Stops writes, waits for those in flight, makes everything durable and releases the lock. The caller has
-    /// stopped the threads. A second call finds nothing left to do.
+    /// Stops writes, waits for those in flight, makes everything durable and releases the lock. The
+    /// caller has stopped the threads. A second call finds nothing left to do.
     pub(crate) fn close(&self) -> Result<()> {
         self.drain_queue();
         let _no_compaction = self.compacting.lock();
@@ -187,7 +187,8 @@ impl Core {
         result
     }
 
-    /// The last sync, and a manifest that says how far it reached, so that any damage from here on shows.
+    /// The last sync, and a manifest that says how far it reached, so that any damage from here on
+    /// shows.
     fn seal_books(&self) -> Result<()> {
         let mut active = self.active.lock();
         let Some(active) = active.as_mut() else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! `Db`: the handle. Every method checks its arguments, calls one room of the house, and says what it guarantees.
+//! `Db`: the handle. Every method checks its arguments, calls one room of the house, and says what
+//! it guarantees.
 
 use std::ops::RangeBounds;
 use std::path::Path;
@@ -29,10 +30,12 @@ use crate::worker;
 
 /// An open store. Cheap to clone, and safe to use from any number of threads at once.
 ///
-/// Keys are byte strings of 1 byte to 64 KiB, values byte strings of up to 512 MiB. A write is acknowledged when the
-/// call returns, and then survives what its [`Durability`] says; from then on every read sees it.
+/// Keys are byte strings of 1 byte to 64 KiB, values byte strings of up to 512 MiB. A write is
+/// acknowledged when the call returns, and then survives what its [`Durability`] says; from then on
+/// every read sees it.
 ///
-/// Dropping the last handle closes the store cleanly; [`Db::close`] does so at once and reports errors.
+/// Dropping the last handle closes the store cleanly; [`Db::close`] does so at once and reports
+/// errors.
 ///
 /// ```
 /// use pakv::Db;
@@ -110,7 +113,8 @@ impl Drop for Handle {
 }
 
 impl Db {
-    /// Opens the store in the directory `path` with the default options, creating it if there is none.
+    /// Opens the store in the directory `path` with the default options, creating it if there is
+    /// none.
     ///
     /// # Errors
     /// As [`Options::open`].
@@ -130,12 +134,12 @@ impl Db {
         Ok(Db { handle, durability })
     }
 
-    /// The value of a key; `None` if it is not there or has expired. A key that is not there touches no disk; one
-    /// that is costs one read, and its checksum is verified.
+    /// The value of a key; `None` if it is not there or has expired. A key that is not there
+    /// touches no disk; one that is costs one read, and its checksum is verified.
     ///
     /// # Errors
-    /// [`Error::KeyEmpty`], [`Error::KeyTooLong`], [`Error::Closed`]; [`Error::Corrupt`] where the record is damaged,
-    /// never `None` in its stead; [`Error::Io`].
+    /// [`Error::KeyEmpty`], [`Error::KeyTooLong`], [`Error::Closed`]; [`Error::Corrupt`] where the
+    /// record is damaged, never `None` in its stead; [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
         self.core().get(check_key(key.as_ref())?, None)
     }
@@ -170,9 +174,9 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::KeyEmpty`], [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::ReadOnly`],
-    /// [`Error::TransactionOpen`], [`Error::Closed`]: nothing was written. [`Error::Io`] where the disk failed: the
-    /// store refuses writes from then on ([`Error::Poisoned`]), and whether this one survives is known after the
-    /// next open.
+    /// [`Error::TransactionOpen`], [`Error::Closed`]: nothing was written. [`Error::Io`] where the
+    /// disk failed: the store refuses writes from then on ([`Error::Poisoned`]), and whether this
+    /// one survives is known after the next open.
     pub fn set(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.set_with_expiry(key, value, Expiry::Never)
     }
@@ -206,7 +210,8 @@ impl Db {
         Ok(outcome == Outcome::Written { existed: true })
     }
 
-    /// Sets a key if it is as expected, in one step that no other write can come between. Tells whether it was.
+    /// Sets a key if it is as expected, in one step that no other write can come between. Tells
+    /// whether it was.
     ///
     /// ```
     /// use pakv::{Db, Expected};
@@ -246,7 +251,8 @@ impl Db {
         self.commit_if(op, expected)
     }
 
-    /// Deletes a key if it is as expected. Tells whether it was; [`Expected::Absent`] has nothing to delete.
+    /// Deletes a key if it is as expected. Tells whether it was; [`Expected::Absent`] has nothing
+    /// to delete.
     ///
     /// # Errors
     /// As [`Db::compare_and_set`].
@@ -258,11 +264,12 @@ impl Db {
         self.commit_if(Op::Tombstone { key: key.as_ref() }, expected)
     }
 
-    /// Replaces the value of a key by what `f` makes of it, in one step that no other write can come between; returns
-    /// the new value. `None` stands for a key that is not there, both ways. The key keeps its expiry.
+    /// Replaces the value of a key by what `f` makes of it, in one step that no other write can
+    /// come between; returns the new value. `None` stands for a key that is not there, both ways.
+    /// The key keeps its expiry.
     ///
-    /// `f` may be called several times, when others write the key meanwhile; what it returned last counts. A value
-    /// that comes back as it went in is not written again.
+    /// `f` may be called several times, when others write the key meanwhile; what it returned last
+    /// counts. A value that comes back as it went in is not written again.
     ///
     /// ```
     /// use pakv::Db;
@@ -304,7 +311,8 @@ impl Db {
     /// Applies a batch: all of it or none, after a crash too. An empty one does nothing.
     ///
     /// # Errors
-    /// As [`Db::set`], and [`Error::BatchTooLarge`]. Every key and value is checked before anything is written.
+    /// As [`Db::set`], and [`Error::BatchTooLarge`]. Every key and value is checked before anything
+    /// is written.
     pub fn write(&self, batch: &WriteBatch) -> Result<()> {
         let mut ops = Vec::with_capacity(batch.ops.len());
         for op in &batch.ops {
@@ -321,11 +329,12 @@ impl Db {
         self.commit(&ops, None).map(|_| ())
     }
 
-    /// Begins a serializable transaction. Waits for another one to end; other writers wait for this one.
+    /// Begins a serializable transaction. Waits for another one to end; other writers wait for this
+    /// one.
     ///
     /// # Errors
-    /// [`Error::TransactionOpen`] where this thread has one open, [`Error::ReadOnly`], [`Error::Poisoned`],
-    /// [`Error::Closed`].
+    /// [`Error::TransactionOpen`] where this thread has one open, [`Error::ReadOnly`],
+    /// [`Error::Poisoned`], [`Error::Closed`].
     pub fn transaction(&self) -> Result<Transaction> {
         Transaction::begin(&self.handle, self.durability)
     }
@@ -377,7 +386,8 @@ impl Db {
         }))
     }
 
-    /// Gives a key another expiry, or none with [`Expiry::Never`]; its value stays. Tells whether the key was there.
+    /// Gives a key another expiry, or none with [`Expiry::Never`]; its value stays. Tells whether
+    /// the key was there.
     ///
     /// The value is written again: an expiry is a part of the record.
     ///
@@ -426,8 +436,9 @@ impl Db {
         self.get(key)?.map(decode).transpose()
     }
 
-    /// Sets a key to a value of any type that serde can serialise, in postcard's wire format. The format does not
-    /// describe itself: a type that changes needs a version of its own making, an enum for instance.
+    /// Sets a key to a value of any type that serde can serialise, in postcard's wire format. The
+    /// format does not describe itself: a type that changes needs a version of its own making, an
+    /// enum for instance.
     ///
     /// ```
     /// use pakv::Db;
@@ -451,17 +462,18 @@ impl Db {
     /// Makes everything acknowledged so far durable, whatever its durability was.
     ///
     /// # Errors
-    /// [`Error::Io`] where the sync failed: the store refuses writes from then on. [`Error::Poisoned`],
-    /// [`Error::ReadOnly`], [`Error::Closed`].
+    /// [`Error::Io`] where the sync failed: the store refuses writes from then on.
+    /// [`Error::Poisoned`], [`Error::ReadOnly`], [`Error::Closed`].
     pub fn sync(&self) -> Result<()> {
         self.core().sync()
     }
 
-    /// Compacts now, on this thread: all garbage goes, that of the active segment too. Reads and writes go on.
+    /// Compacts now, on this thread: all garbage goes, that of the active segment too. Reads and
+    /// writes go on.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where a segment is damaged: it stays as it is. [`Error::Io`]; [`Error::Closed`] where the
-    /// store was closed meanwhile. Nothing is lost by any of them.
+    /// [`Error::Corrupt`] where a segment is damaged: it stays as it is. [`Error::Io`];
+    /// [`Error::Closed`] where the store was closed meanwhile. Nothing is lost by any of them.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.compact_with(|_| ())
     }
@@ -477,9 +489,10 @@ impl Db {
         compaction::run_forced(self.core(), &mut progress)
     }
 
-    /// Does what the background thread does, on this thread, until nothing is left to do: builds hints, drops what
-    /// has expired, and compacts as far as the options' bounds ask for. For programs that switched the thread off
-    /// with [`Options::background_compaction`], or that end too soon for it to finish anything.
+    /// Does what the background thread does, on this thread, until nothing is left to do: builds
+    /// hints, drops what has expired, and compacts as far as the options' bounds ask for. For
+    /// programs that switched the thread off with [`Options::background_compaction`], or that end
+    /// too soon for it to finish anything.
     ///
     /// # Errors
     /// As [`Db::compact`]; [`Error::ReadOnly`], [`Error::Poisoned`].
@@ -516,12 +529,13 @@ impl Db {
         Ok(Db { handle: self.handle.clone(), durability })
     }
 
-    /// Closes the store for every handle: waits for writes in flight, ends a running compaction, makes everything
-    /// durable and releases the lock. Other handles answer [`Error::Closed`] from then on.
+    /// Closes the store for every handle: waits for writes in flight, ends a running compaction,
+    /// makes everything durable and releases the lock. Other handles answer [`Error::Closed`] from
+    /// then on.
     ///
     /// # Errors
-    /// [`Error::Io`] where the last sync failed; [`Error::Poisoned`] where an earlier write did: not everything that
-    /// was written may be durable. The store is closed all the same.
+    /// [`Error::Io`] where the last sync failed; [`Error::Poisoned`] where an earlier write did:
+    /// not everything that was written may be durable. The store is closed all the same.
     pub fn close(self) -> Result<()> {
         self.handle.close()
     }

@@ -1,4 +1,5 @@
-//! The one error type. A variant is a fact with its fields; its `Display` is a sentence that a person can act on.
+//! The one error type. A variant is a fact with its fields; its `Display` is a sentence that a
+//! person can act on.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,9 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The bytes on disk are not those that were written: a wrong checksum, an impossible length, a segment that
-    /// the manifest lists and the directory lacks. Never reported for a torn tail, which recovery cuts.
+    /// The bytes on disk are not those that were written: a wrong checksum, an impossible length, a
+    /// segment that the manifest lists and the directory lacks. Never reported for a torn tail,
+    /// which recovery cuts.
     #[error("{} is damaged at byte {offset}: {reason}", path.display())]
     Corrupt {
         /// The damaged file.
@@ -50,7 +52,8 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The directory holds segments and no manifest: it was a store once. Nothing is created over it.
+    /// The directory holds segments and no manifest: it was a store once. Nothing is created over
+    /// it.
     #[error("{} holds segments of a store but its MANIFEST is missing", path.display())]
     ManifestMissing {
         /// The directory.
@@ -86,8 +89,9 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// An earlier write or sync failed. Reads go on; writes are refused until the store is opened again, because
-    /// after a failed sync the operating system may have dropped what it could not write.
+    /// An earlier write or sync failed. Reads go on; writes are refused until the store is opened
+    /// again, because after a failed sync the operating system may have dropped what it could not
+    /// write.
     #[error("the store refuses writes since an earlier failure: {reason}")]
     Poisoned {
         /// The first failure.
@@ -151,8 +155,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// The bytes of a value are not of the type that [`Db::get_as`](crate::Db::get_as) was asked for. The key is
-    /// there and its checksum is right.
+    /// The bytes of a value are not of the type that [`Db::get_as`](crate::Db::get_as) was asked
+    /// for. The key is there and its checksum is right.
     #[error("the value of the key is not of the type asked for: {reason}")]
     Decode {
         /// What the decoder said.
@@ -170,8 +174,8 @@ impl Error {
         matches!(self, Error::Corrupt { .. } | Error::ManifestMissing { .. })
     }
 
-    /// Whether the disk, or the quota on it, is full. What was acknowledged is safe; open the store again once
-    /// there is space.
+    /// Whether the disk, or the quota on it, is full. What was acknowledged is safe; open the store
+    /// again once there is space.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Error::Io { source, .. }
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))

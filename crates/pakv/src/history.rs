@@ -1,7 +1,9 @@
-//! Versions of keys that writes have replaced and that an open snapshot still sees. Empty while no snapshot is open:
-//! a snapshot costs memory only for the keys that are overwritten or deleted while it lives.
+//! Versions of keys that writes have replaced and that an open snapshot still sees. Empty while no
+//! snapshot is open: a snapshot costs memory only for the keys that are overwritten or deleted
+//! while it lives.
 //!
-//! A version holds its segment, so that compaction can replace the segment and the bytes stay readable.
+//! A version holds its segment, so that compaction can replace the segment and the bytes stay
+//! readable.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -81,8 +83,8 @@ impl History {
         seen_at(self.versions.get(key)?, at)
     }
 
-    /// The versions that a snapshot at `at` sees between two bounds, in order of key, from both ends. A key of which
-    /// it sees none comes as `None`.
+    /// The versions that a snapshot at `at` sees between two bounds, in order of key, from both
+    /// ends. A key of which it sees none comes as `None`.
     pub(crate) fn range<'a>(
         &'a self,
         from: Bound<&[u8]>,

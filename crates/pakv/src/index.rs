@@ -1,9 +1,10 @@
-//! Everything that a reader needs, behind one reader-writer lock: the keydir, the segments it points into, the
-//! history that snapshots see, and the accounts of live bytes. Writers change it in short strokes after their bytes
-//! are acknowledged; nobody does I/O while holding it.
+//! Everything that a reader needs, behind one reader-writer lock: the keydir, the segments it
+//! points into, the history that snapshots see, and the accounts of live bytes. Writers change it
+//! in short strokes after their bytes are acknowledged; nobody does I/O while holding it.
 //!
-//! Invariants: every location in the keydir is in a segment of `segments`; a segment's `live_bytes` is the sum of
-//! the lengths of the locations that point into it; `expiries` holds exactly the keydir's entries that expire.
+//! Invariants: every location in the keydir is in a segment of `segments`; a segment's `live_bytes`
+//! is the sum of the lengths of the locations that point into it; `expiries` holds exactly the
+//! keydir's entries that expire.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +90,8 @@ pub(crate) struct Found {
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) items: Vec<(Vec<u8>, Found)>,
-    /// The last key looked at, seen or not: where the next page goes on. `None` at the end of the range.
+    /// The last key looked at, seen or not: where the next page goes on. `None` at the end of the
+    /// range.
     pub(crate) resume: Option<Vec<u8>>,
 }
 
@@ -137,8 +139,8 @@ impl Index {
         Some(Found { entry: *entry, segment: state.segment.clone() })
     }
 
-    /// Takes in one record that is acknowledged and stands at `location`. Returns whether its key was there before,
-    /// by the time `now_ms`.
+    /// Takes in one record that is acknowledged and stands at `location`. Returns whether its key
+    /// was there before, by the time `now_ms`.
     pub(crate) fn publish(
         &mut self,
         key: &[u8],
@@ -211,8 +213,9 @@ impl Index {
         self.expiries.range(..(now_ms.saturating_add(1), Box::default()))
     }
 
-    /// Takes up to `limit` expired entries out of the keydir, so that their bytes count as garbage. Their records
-    /// still shadow older ones in the log; compaction knows. Returns how many it took.
+    /// Takes up to `limit` expired entries out of the keydir, so that their bytes count as garbage.
+    /// Their records still shadow older ones in the log; compaction knows. Returns how many it
+    /// took.
     pub(crate) fn sweep_expired(&mut self, now_ms: u64, limit: usize) -> usize {
         let mut swept = 0;
         while swept < limit && self.next_expiry_ms().is_some_and(|at| at <= now_ms) {
@@ -225,7 +228,8 @@ impl Index {
         swept
     }
 
-    /// Takes in one record of a finished compaction output: the keydir follows if it still points at that record.
+    /// Takes in one record of a finished compaction output: the keydir follows if it still points
+    /// at that record.
     pub(crate) fn move_record(&mut self, entry: &HintEntry<'_>, to: SegmentId) {
         let length = u64::from(entry.length);
         let location = Location { segment: to, offset: entry.offset, length: entry.length };
@@ -241,8 +245,8 @@ impl Index {
         }
     }
 
-    /// Up to `limit` entries between two bounds as a snapshot at `at` sees them, from the front or from the back,
-    /// without those that have expired.
+    /// Up to `limit` entries between two bounds as a snapshot at `at` sees them, from the front or
+    /// from the back, without those that have expired.
     pub(crate) fn page(
         &self,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),

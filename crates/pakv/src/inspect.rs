@@ -1,4 +1,5 @@
-//! Looking into the files of a store from outside, without opening it: for tests, tools and the curious.
+//! Looking into the files of a store from outside, without opening it: for tests, tools and the
+//! curious.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,8 +47,8 @@ pub struct RecordInfo {
 /// The records of a segment file, in the order of the file, up to its end.
 ///
 /// # Errors
-/// [`Error::Corrupt`] at the first bytes that are no record; [`Error::UnknownFormat`]; [`Error::Io`], also where the
-/// file's name is not a segment's.
+/// [`Error::Corrupt`] at the first bytes that are no record; [`Error::UnknownFormat`];
+/// [`Error::Io`], also where the file's name is not a segment's.
 pub fn segment(path: impl AsRef<Path>) -> Result<Vec<RecordInfo>> {
     let path = path.as_ref();
     let name = path.file_name().and_then(|name| name.to_str()).and_then(own_file);

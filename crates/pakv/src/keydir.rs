@@ -1,9 +1,10 @@
-//! The keydir: key to location, in memory, ordered by key. Pure: no I/O, no clock, no locks. What surrounds it (who
-//! may read and write it when, which bytes are live, what snapshots still see) is `index`'s.
+//! The keydir: key to location, in memory, ordered by key. Pure: no I/O, no clock, no locks. What
+//! surrounds it (who may read and write it when, which bytes are live, what snapshots still see) is
+//! `index`'s.
 //!
-//! A key's entry holds the sequence number of its record, and moving an entry is a compare-and-swap on that number:
-//! a record has one place in the log at a time, so "still that record" and "still at the old location" are the same
-//! question, and compaction needs to remember neither.
+//! A key's entry holds the sequence number of its record, and moving an entry is a compare-and-swap
+//! on that number: a record has one place in the log at a time, so "still that record" and "still
+//! at the old location" are the same question, and compaction needs to remember neither.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -29,7 +30,8 @@ pub(crate) struct KeyEntry {
 
 impl KeyEntry {
     pub(crate) fn new(location: Location, seqno: SeqNo, expires_at_ms: Option<u64>) -> Self {
-        // The epoch itself and the millisecond after it have both passed: nothing is lost by taking them for one.
+        // The epoch itself and the millisecond after it have both passed: nothing is lost by taking
+        // them for one.
         let expires_at_ms = expires_at_ms.map(|at| NonZeroU64::new(at).unwrap_or(NonZeroU64::MIN));
         Self { location, seqno, expires_at_ms }
     }
@@ -46,7 +48,8 @@ pub(crate) struct KeyDir {
     key_bytes: u64,
 }
 
-/// What an allocator adds to each key, and the share of a B-tree's nodes that is unused: for the estimate only.
+/// What an allocator adds to each key, and the share of a B-tree's nodes that is unused: for the
+/// estimate only.
 const KEY_ALLOCATION_BYTES: u64 = 8;
 const TREE_SLOT_BYTES: u64 = (size_of::<Box<[u8]>>() + size_of::<KeyEntry>()) as u64 * 3 / 2;
 
@@ -80,7 +83,8 @@ impl KeyDir {
         Some(old)
     }
 
-    /// Moves the entry of `key` to another location if it is still that of record `seqno`; returns the old one.
+    /// Moves the entry of `key` to another location if it is still that of record `seqno`; returns
+    /// the old one.
     pub(crate) fn compare_and_move(
         &mut self,
         key: &[u8],
@@ -91,7 +95,8 @@ impl KeyDir {
         Some(std::mem::replace(&mut entry.location, to))
     }
 
-    /// The entries between two bounds, in order of key, from both ends. Bounds that exclude each other give none.
+    /// The entries between two bounds, in order of key, from both ends. Bounds that exclude each
+    /// other give none.
     pub(crate) fn range<'a>(
         &'a self,
         from: Bound<&[u8]>,
@@ -107,7 +112,8 @@ impl KeyDir {
     }
 }
 
-/// Whether no key can lie between two bounds: the question that `BTreeMap::range` answers with a panic.
+/// Whether no key can lie between two bounds: the question that `BTreeMap::range` answers with a
+/// panic.
 pub(crate) fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     match (from, to) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,

@@ -17,25 +17,27 @@
 //! ```
 //!
 //! # How it works
-//! The engine is log-structured, after [Bitcask](https://riak.com/assets/bitcask-intro.pdf): every write is appended
-//! to the active *segment*; the *keydir*, in memory and ordered by key, maps each key to the place of its newest
-//! record; a get is one read. *Compaction* runs in the background and gives back the space of what was overwritten,
-//! deleted or has expired. A start reads the keydir back from *hint* files and the tail of the log.
+//! The engine is log-structured, after [Bitcask](https://riak.com/assets/bitcask-intro.pdf): every
+//! write is appended to the active *segment*; the *keydir*, in memory and ordered by key, maps each
+//! key to the place of its newest record; a get is one read. *Compaction* runs in the background
+//! and gives back the space of what was overwritten, deleted or has expired. A start reads the
+//! keydir back from *hint* files and the tail of the log.
 //!
 //! # What it guarantees
 //! - A write survives what its [`Durability`] says; by default, power loss.
 //! - A [`WriteBatch`] or [`Transaction`] is applied whole or not at all, after a crash too.
 //! - What survives a crash is a prefix of the order in which writes were acknowledged.
 //! - A deleted or expired key does not come back, and neither does an older value.
-//! - Every record's checksum is verified on every read: the right value or an error that names the place.
+//! - Every record's checksum is verified on every read: the right value or an error that names the
+//!   place.
 //! - Space stays within a bound of the live bytes, with no call to make.
 //!
 //! # What it costs
 //! All keys are in memory, with some 60 bytes each for their place; values are not.
 //!
 //! # Errors
-//! One enum, [`Error`]; "not found" is not one of them. After a failed write or sync a store is *poisoned*: it answers
-//! reads and refuses writes until it is opened again.
+//! One enum, [`Error`]; "not found" is not one of them. After a failed write or sync a store is
+//! *poisoned*: it answers reads and refuses writes until it is opened again.
 //!
 //! The on-disk format is specified byte by byte in `docs/format.md` of this crate.
 

@@ -1,5 +1,5 @@
-//! How a store is opened. Each setter states unit, default and limit; [`Options::open`] checks them all before it
-//! touches the disk.
+//! How a store is opened. Each setter states unit, default and limit; [`Options::open`] checks them
+//! all before it touches the disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ pub const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
 pub const MAX_BATCH_BYTES: u64 = 1024 * 1024 * 1024;
 /// The smallest segment size that can be asked for: 512 bytes, which only tests want.
 pub const MIN_SEGMENT_BYTES: u64 = 512;
-/// The largest segment size that can be asked for: 2 GiB. With one batch on top an offset still fits 32 bits.
+/// The largest segment size that can be asked for: 2 GiB. With one batch on top an offset still
+/// fits 32 bits.
 pub const MAX_SEGMENT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 const _: () = assert!(MAX_SEGMENT_BYTES + MAX_BATCH_BYTES < u32::MAX as u64);
@@ -26,27 +27,28 @@ const _: () = assert!((MAX_VALUE_BYTES + MAX_KEY_BYTES) as u64 + 1024 < MAX_BATC
 
 /// When a write is acknowledged, and so what it survives.
 ///
-/// Reads see a write once it is acknowledged, never before. A clean [`close`](crate::Db::close) makes everything
-/// durable whatever the level.
+/// Reads see a write once it is acknowledged, never before. A clean [`close`](crate::Db::close)
+/// makes everything durable whatever the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// When the operating system says that it is on the disk (`fdatasync` returned). Survives power loss. Writers
-    /// that wait at the same time share one sync. The default.
+    /// When the operating system says that it is on the disk (`fdatasync` returned). Survives power
+    /// loss. Writers that wait at the same time share one sync. The default.
     #[default]
     Sync,
-    /// When it is handed to the operating system; a thread syncs this often. Survives `kill -9` at once, power
-    /// loss up to this long ago. At least 1 ms.
+    /// When it is handed to the operating system; a thread syncs this often. Survives `kill -9` at
+    /// once, power loss up to this long ago. At least 1 ms.
     Interval(Duration),
-    /// When it is handed to the operating system, which writes it out in its own time. Survives `kill -9`, not
-    /// power loss.
+    /// When it is handed to the operating system, which writes it out in its own time. Survives
+    /// `kill -9`, not power loss.
     Buffered,
 }
 
 /// How records of sealed segments are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadMethod {
-    /// Through a read-only mapping of the file: the fastest. If another program truncates a segment while it is
-    /// mapped, or the disk fails under it, the operating system ends the process (SIGBUS). The default.
+    /// Through a read-only mapping of the file: the fastest. If another program truncates a segment
+    /// while it is mapped, or the disk fails under it, the operating system ends the process
+    /// (SIGBUS). The default.
     #[default]
     Mapped,
     /// With one positional read a record: slower by a system call, and a failing disk is an error.
@@ -116,35 +118,38 @@ impl Options {
         self
     }
 
-    /// The size in bytes at which a segment is sealed and a new one begun; a batch that is larger still goes into
-    /// one segment. Default: 64 MiB. Limits: 512 bytes to 2 GiB.
+    /// The size in bytes at which a segment is sealed and a new one begun; a batch that is larger
+    /// still goes into one segment. Default: 64 MiB. Limits: 512 bytes to 2 GiB.
     ///
-    /// Space is reclaimed segment by segment: smaller ones give it back sooner, larger ones keep fewer files.
+    /// Space is reclaimed segment by segment: smaller ones give it back sooner, larger ones keep
+    /// fewer files.
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self
     }
 
-    /// Whether a thread of the store's own compacts, builds hints and drops what has expired. Default: true.
+    /// Whether a thread of the store's own compacts, builds hints and drops what has expired.
+    /// Default: true.
     ///
-    /// Without it that work is done by [`Db::compact`](crate::Db::compact) and when a segment is sealed, on the
-    /// calling thread: nothing happens that was not called for.
+    /// Without it that work is done by [`Db::compact`](crate::Db::compact) and when a segment is
+    /// sealed, on the calling thread: nothing happens that was not called for.
     pub fn background_compaction(mut self, enabled: bool) -> Self {
         self.background = enabled;
         self
     }
 
-    /// Compaction starts when the store takes more than this many times its live bytes on disk (hints included)
-    /// and there is garbage to gain. Default: 1.4. Limits: 1.05 to 100.
+    /// Compaction starts when the store takes more than this many times its live bytes on disk
+    /// (hints included) and there is garbage to gain. Default: 1.4. Limits: 1.05 to 100.
     ///
-    /// Lower is smaller and writes more: expect 2.1 bytes written for each byte overwritten at 1.35, 1.7 at 1.5.
+    /// Lower is smaller and writes more: expect 2.1 bytes written for each byte overwritten at
+    /// 1.35, 1.7 at 1.5.
     pub fn compaction_space_amplification(mut self, factor: f64) -> Self {
         self.space_amplification = factor;
         self
     }
 
-    /// A single sealed segment is compacted when this share of it is garbage, whatever the rest is like.
-    /// Default: 0.6. Limits: 0.05 to 1.
+    /// A single sealed segment is compacted when this share of it is garbage, whatever the rest is
+    /// like. Default: 0.6. Limits: 0.05 to 1.
     pub fn compaction_segment_garbage_ratio(mut self, ratio: f64) -> Self {
         self.segment_garbage_ratio = ratio;
         self
@@ -156,9 +161,9 @@ impl Options {
         self
     }
 
-    /// How many bytes a second background compaction reads and writes together while the store is within its
-    /// bound; beyond it the limit rises until the bound is kept. `None`: no limit. Default: 64 MiB/s. At least
-    /// 64 KiB/s. [`Db::compact`](crate::Db::compact) is not limited.
+    /// How many bytes a second background compaction reads and writes together while the store is
+    /// within its bound; beyond it the limit rises until the bound is kept. `None`: no limit.
+    /// Default: 64 MiB/s. At least 64 KiB/s. [`Db::compact`](crate::Db::compact) is not limited.
     pub fn compaction_rate(mut self, bytes_per_second: Option<u64>) -> Self {
         self.compaction_rate = bytes_per_second;
         self
@@ -170,21 +175,22 @@ impl Options {
         self
     }
 
-    /// How long to wait for the store's lock, since another handle may be closing. Default: 100 ms. No limits;
-    /// zero tries once.
+    /// How long to wait for the store's lock, since another handle may be closing. Default: 100 ms.
+    /// No limits; zero tries once.
     pub fn lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;
         self
     }
 
-    /// Whether a store is created where there is none; its directory too, parents included. Default: true.
+    /// Whether a store is created where there is none; its directory too, parents included.
+    /// Default: true.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Opens without the lock and without writing a byte, beside a live writer too: the handle sees the state as
-    /// of the open. Default: false. Implies `create(false)`.
+    /// Opens without the lock and without writing a byte, beside a live writer too: the handle sees
+    /// the state as of the open. Default: false. Implies `create(false)`.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
@@ -201,9 +207,10 @@ impl Options {
     /// What recovery found is told by [`Db::recovery`](crate::Db::recovery).
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] before anything is touched. [`Error::NoStore`], [`Error::NotADirectory`],
-    /// [`Error::InUse`], [`Error::UnknownFormat`], [`Error::ManifestMissing`]: as they read, nothing was changed.
-    /// [`Error::Corrupt`] where bytes known to be durable are damaged. [`Error::Io`] for the rest.
+    /// [`Error::InvalidOption`] before anything is touched. [`Error::NoStore`],
+    /// [`Error::NotADirectory`], [`Error::InUse`], [`Error::UnknownFormat`],
+    /// [`Error::ManifestMissing`]: as they read, nothing was changed. [`Error::Corrupt`] where
+    /// bytes known to be durable are damaged. [`Error::Io`] for the rest.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         let storage = Arc::new(OsStorage::new(path.as_ref()));
         self.open_storage(storage)

@@ -1,4 +1,5 @@
-//! `Scan`: entries in order of key, from both ends, a page at a time, so that no lock is held between two of them.
+//! `Scan`: entries in order of key, from both ends, a page at a time, so that no lock is held
+//! between two of them.
 
 use std::collections::VecDeque;
 use std::ops::{Bound, RangeBounds};
@@ -15,8 +16,8 @@ const PAGE_MAX: usize = 1024;
 
 /// A lazy walk over entries in order of key; `rev()` and `next_back` walk from the other end.
 ///
-/// It sees the store as of its beginning and blocks nobody. Keys come from memory; a value is read from disk when it
-/// is asked for.
+/// It sees the store as of its beginning and blocks nobody. Keys come from memory; a value is read
+/// from disk when it is asked for.
 ///
 /// ```
 /// use pakv::Db;
@@ -102,8 +103,8 @@ impl DoubleEndedIterator for Scan {
 
 impl std::iter::FusedIterator for Scan {}
 
-/// A key and the way to its value: what a [`Scan`] gives. The value stays readable for as long as the entry lives,
-/// whatever is written meanwhile.
+/// A key and the way to its value: what a [`Scan`] gives. The value stays readable for as long as
+/// the entry lives, whatever is written meanwhile.
 #[derive(Debug, Clone)]
 pub struct Entry {
     key: Vec<u8>,
@@ -119,7 +120,8 @@ impl Entry {
     /// Reads the value.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](crate::Error::Corrupt) where its record is damaged; [`Error::Io`](crate::Error::Io).
+    /// [`Error::Corrupt`](crate::Error::Corrupt) where its record is damaged;
+    /// [`Error::Io`](crate::Error::Io).
     pub fn value(&self) -> Result<Vec<u8>> {
         self.found.segment.value(self.found.entry.location, &self.key)
     }

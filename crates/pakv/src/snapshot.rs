@@ -10,10 +10,10 @@ use crate::scan::{Scan, owned_bounds, prefix_bounds};
 
 /// A consistent view of the store at one moment, while writes and compaction go on.
 ///
-/// It holds no copy of the keydir: it costs memory only for keys that are overwritten or deleted while it lives, and
-/// disk space for segments that compaction has replaced meanwhile. Expiry goes on: a key that expires is gone from
-/// the snapshot too. A snapshot keeps the store open until it is dropped (an explicit [`Db::close`](crate::Db::close)
-/// ends that).
+/// It holds no copy of the keydir: it costs memory only for keys that are overwritten or deleted
+/// while it lives, and disk space for segments that compaction has replaced meanwhile. Expiry goes
+/// on: a key that expires is gone from the snapshot too. A snapshot keeps the store open until it
+/// is dropped (an explicit [`Db::close`](crate::Db::close) ends that).
 ///
 /// ```
 /// use pakv::Db;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The state of a store in figures: what [`Db::stats`](crate::Db::stats) answers. All sizes are bytes.
+/// The state of a store in figures: what [`Db::stats`](crate::Db::stats) answers. All sizes are
+/// bytes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Stats {
@@ -102,7 +103,8 @@ pub struct CompactionStats {
     pub bytes_written: u64,
     /// Bytes by which they made the store smaller.
     pub bytes_reclaimed: u64,
-    /// Why the last one that failed did, until one succeeds. Nothing is lost by it; it is tried again.
+    /// Why the last one that failed did, until one succeeds. Nothing is lost by it; it is tried
+    /// again.
     pub last_error: Option<String>,
 }
 
@@ -133,7 +135,8 @@ impl CompactionReport {
     }
 }
 
-/// How far a compaction has come: what the callback of [`Db::compact_with`](crate::Db::compact_with) is given.
+/// How far a compaction has come: what the callback of
+/// [`Db::compact_with`](crate::Db::compact_with) is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompactionProgress {
@@ -155,10 +158,11 @@ pub struct RecoveryReport {
     pub segments: u64,
     /// Records of the active segment that were replayed.
     pub records_replayed: u64,
-    /// Bytes of a torn tail that were cut from the active segment. They held no acknowledged `Sync` write.
+    /// Bytes of a torn tail that were cut from the active segment. They held no acknowledged `Sync`
+    /// write.
     pub bytes_cut: u64,
-    /// Files of the store's own naming that the manifest does not list, removed: what an interrupted compaction
-    /// left behind.
+    /// Files of the store's own naming that the manifest does not list, removed: what an
+    /// interrupted compaction left behind.
     pub orphans_removed: u64,
     /// Segments whose hint was missing or damaged and was built again from the segment.
     pub hints_rebuilt: u64,

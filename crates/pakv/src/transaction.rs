@@ -16,12 +16,13 @@ use crate::options::Durability;
 use crate::scan::{Bounds, Scan, borrowed, owned_bounds, prefix_bounds};
 use crate::snapshot::Snapshot;
 
-/// A serializable read-write transaction: it sees the store as of its beginning and its own writes; nobody else
-/// writes while it is open; [`commit`](Transaction::commit) applies all of its writes as one batch, dropping it
-/// discards them.
+/// A serializable read-write transaction: it sees the store as of its beginning and its own writes;
+/// nobody else writes while it is open; [`commit`](Transaction::commit) applies all of its writes
+/// as one batch, dropping it discards them.
 ///
-/// Other writers wait for it, readers do not. A write past it from its own thread could only wait for itself and is
-/// refused with [`Error::TransactionOpen`](crate::Error::TransactionOpen). It stays on the thread that began it.
+/// Other writers wait for it, readers do not. A write past it from its own thread could only wait
+/// for itself and is refused with [`Error::TransactionOpen`](crate::Error::TransactionOpen). It
+/// stays on the thread that began it.
 ///
 /// ```
 /// use pakv::Db;
@@ -122,7 +123,8 @@ impl Transaction {
     /// Applies all writes as one batch.
     ///
     /// # Errors
-    /// As [`Db::write`](crate::Db::write); then nothing was applied, unless it was the disk that failed.
+    /// As [`Db::write`](crate::Db::write); then nothing was applied, unless it was the disk that
+    /// failed.
     pub fn commit(self) -> Result<()> {
         let mut ops = Vec::with_capacity(self.writes.len());
         for (key, write) in &self.writes {

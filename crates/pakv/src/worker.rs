@@ -1,5 +1,5 @@
-//! The threads of a store: one that builds hints, drops what has expired and compacts; one that syncs for
-//! `Durability::Interval`. Both sleep until there is something to do.
+//! The threads of a store: one that builds hints, drops what has expired and compacts; one that
+//! syncs for `Durability::Interval`. Both sleep until there is something to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -80,7 +80,8 @@ impl Signal {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Sleeps until woken, due, or at latest for `timeout`. Returns false when the thread is to end.
+    /// Sleeps until woken, due, or at latest for `timeout`. Returns false when the thread is to
+    /// end.
     fn wait(&self, timeout: Option<Duration>) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
@@ -190,7 +191,8 @@ impl Core {
         while self.index.write().sweep_expired(now_ms, SWEEP_CHUNK) == SWEEP_CHUNK {}
     }
 
-    /// A segment was sealed: it wants a hint. Without a background thread that is done here and now.
+    /// A segment was sealed: it wants a hint. Without a background thread that is done here and
+    /// now.
     pub(crate) fn after_seal(&self) {
         if self.options.background {
             self.worker.wake();

@@ -1,8 +1,9 @@
-//! Loads a store, overwrites a random half of it again and again, lets it rest, and says what is on the disk then
-//! and whether every value is right, before and after a reopen. The figures of the project's promises on space.
+//! Loads a store, overwrites a random half of it again and again, lets it rest, and says what is on
+//! the disk then and whether every value is right, before and after a reopen. The figures of the
+//! project's promises on space.
 //!
-//! `rounds FILE.tsv [ROUNDS]` takes keys and values from lines of key TAB value; `rounds COUNT [ROUNDS]` makes up
-//! COUNT keys of 24 bytes with values of 100.
+//! `rounds FILE.tsv [ROUNDS]` takes keys and values from lines of key TAB value; `rounds COUNT
+//! [ROUNDS]` makes up COUNT keys of 24 bytes with values of 100.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,14 +1,17 @@
-//! Compaction: choose sealed segments, copy what is still reachable to new ones, publish them in the manifest, let
-//! the keydir follow, retire the inputs.
+//! Compaction: choose sealed segments, copy what is still reachable to new ones, publish them in
+//! the manifest, let the keydir follow, retire the inputs.
 //!
 //! Invariants:
-//! - Until the manifest is replaced the outputs are orphans; after it the inputs are. There is no third state.
-//! - Before the manifest is replaced the active segment is synced: a record is left behind because a newer one of
-//!   its key was seen, and that one must not be lost where the older is gone already.
-//! - A tombstone stays as long as a segment outside the inputs begins before it. So does an expired set, as a
-//!   tombstone of the same sequence number.
+//! - Until the manifest is replaced the outputs are orphans; after it the inputs are. There is no
+//!   third state.
+//! - Before the manifest is replaced the active segment is synced: a record is left behind because
+//!   a newer one of its key was seen, and that one must not be lost where the older is gone
+//!   already.
+//! - A tombstone stays as long as a segment outside the inputs begins before it. So does an expired
+//!   set, as a tombstone of the same sequence number.
 //! - The keydir moves by compare-and-swap on the record: what a user wrote meanwhile stays.
-//! - Memory is a buffer, a hint block and, while the keydir follows, the keys of one output; never the store.
+//! - Memory is a buffer, a hint block and, while the keydir follows, the keys of one output; never
+//!   the store.
 
 mod plan;
 mod rewrite;
@@ -133,7 +136,8 @@ fn make_plan(core: &Core) -> Plan {
 
 /// The figures of the sealed segments that can be compacted, and of the active one.
 ///
-/// A damaged segment is left out as a candidate; that it may pin tombstones is asked when they are dropped.
+/// A damaged segment is left out as a candidate; that it may pin tombstones is asked when they are
+/// dropped.
 fn facts(core: &Core) -> (Vec<SegmentFacts>, Option<SegmentFacts>) {
     let index = core.index.read();
     let sealed = index.segments.values().filter(|state| state.sealed && !state.damaged);
@@ -201,8 +205,8 @@ fn run_to_end(
     report.bytes_after = outputs.iter().map(|output| on_disk(&output.state)).sum();
     drop(states);
     if let Err(error) = publish(core, inputs, &outputs) {
-        // The manifest may or may not have been replaced: neither side may be unlinked, and nothing may be written
-        // on top of what is not known. The next open decides.
+        // The manifest may or may not have been replaced: neither side may be unlinked, and nothing
+        // may be written on top of what is not known. The next open decides.
         core.poison(&error);
         return Err(error);
     }

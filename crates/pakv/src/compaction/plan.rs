@@ -49,22 +49,23 @@ pub(crate) enum Plan {
     Compact(Vec<SegmentId>),
 }
 
-/// A run copies at most this many segments' worth of live bytes, so that it publishes, and gives space back, often.
+/// A run copies at most this many segments' worth of live bytes, so that it publishes, and gives
+/// space back, often.
 const SEGMENTS_PER_RUN: u64 = 4;
 /// Sealed segments below this share of the segment size count as small…
 const SMALL_SHARE: u64 = 8;
 /// …and this many of them are put together.
 const SMALL_COUNT: usize = 8;
-/// Compaction goes on until the store is this share below the bound that started it, so that it does not start
-/// again at once.
+/// Compaction goes on until the store is this share below the bound that started it, so that it
+/// does not start again at once.
 const HYSTERESIS: f64 = 0.95;
-/// A store where less than this share is garbage has nothing worth gaining, whatever its amplification: tiny values
-/// have hints nearly as large as their records.
+/// A store where less than this share is garbage has nothing worth gaining, whatever its
+/// amplification: tiny values have hints nearly as large as their records.
 const GARBAGE_SHARE_MIN: f64 = 0.1;
 
-/// Decides by cost and benefit, (1-u)·age/(1+u), as in "The Design and Implementation of a Log-Structured File System"
-/// (Rosenblum and Ousterhout, 1992): u is the share of a segment that must be copied, age is counted in sequence
-/// numbers since its newest record.
+/// Decides by cost and benefit, (1-u)·age/(1+u), as in "The Design and Implementation of a
+/// Log-Structured File System" (Rosenblum and Ousterhout, 1992): u is the share of a segment that
+/// must be copied, age is counted in sequence numbers since its newest record.
 pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Policy) -> Plan {
     let everyone = || sealed.iter().chain([active]);
     let live: u64 = everyone().map(|facts| facts.live_bytes).sum();
@@ -119,7 +120,8 @@ pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Poli
     ordered(chosen)
 }
 
-/// What rewriting `facts` alone gives back: its garbage, without tombstones that some other segment pins.
+/// What rewriting `facts` alone gives back: its garbage, without tombstones that some other segment
+/// pins.
 fn reclaimable(facts: &SegmentFacts, sealed: &[SegmentFacts], active: &SegmentFacts) -> u64 {
     let pinned = sealed.iter().chain([active]).any(|other| facts.is_pinned_by(other));
     facts.garbage_bytes().saturating_sub(if pinned { facts.tombstone_bytes } else { 0 })
@@ -131,8 +133,8 @@ fn score(facts: &SegmentFacts, gain: u64, newest: SeqNo) -> f64 {
     (1.0 - u) * as_f64(age) / (1.0 + u)
 }
 
-/// Only pinned tombstones are left to gain: rewrites them together with everything that may be older, which costs
-/// the most and is done only where they make up a good part of the store.
+/// Only pinned tombstones are left to gain: rewrites them together with everything that may be
+/// older, which costs the most and is done only where they make up a good part of the store.
 fn unpin<'a>(sealed: &'a [SegmentFacts], policy: &Policy) -> Vec<&'a SegmentFacts> {
     let tombstones: u64 = sealed.iter().map(|facts| facts.tombstone_bytes).sum();
     let bytes: u64 = sealed.iter().map(|facts| facts.bytes).sum();
@@ -148,8 +150,8 @@ fn plan_small(sealed: &[SegmentFacts], policy: &Policy) -> Plan {
     if small.len() >= SMALL_COUNT { ordered(small) } else { Plan::Nothing }
 }
 
-/// What `compact` rewrites when it is asked to: every sealed segment with garbage, and with tombstones among it
-/// everything that may be older than they are.
+/// What `compact` rewrites when it is asked to: every sealed segment with garbage, and with
+/// tombstones among it everything that may be older than they are.
 pub(crate) fn plan_forced(sealed: &[SegmentFacts]) -> Plan {
     let mut chosen: Vec<&SegmentFacts> =
         sealed.iter().filter(|facts| facts.garbage_bytes() > 0).collect();

@@ -36,8 +36,8 @@ enum Verdict {
 
 pub(crate) struct Rewriter<'a> {
     core: &'a Core,
-    /// The smallest sequence number in any live segment outside the inputs. A tombstone after it may shadow a
-    /// record there. Segments that are begun meanwhile hold only newer records.
+    /// The smallest sequence number in any live segment outside the inputs. A tombstone after it
+    /// may shadow a record there. Segments that are begun meanwhile hold only newer records.
     outside_min: SeqNo,
     bytes_total: u64,
     bytes_done: u64,
@@ -128,7 +128,8 @@ impl<'a> Rewriter<'a> {
             (Op::Set { .. }, Some(entry)) if entry.seqno == record.seqno => Verdict::Copy,
             // A newer record of the key exists, and with it everything older may go.
             (_, Some(_)) => Verdict::Drop,
-            // Deleted, or expired: its shadow is needed if it was the newest, and that is not known any more.
+            // Deleted, or expired: its shadow is needed if it was the newest, and that is not known
+            // any more.
             (Op::Set { expires_at_ms: Some(_), .. }, None) if self.shadows(record.seqno) => {
                 Verdict::Tombstone
             }
@@ -201,7 +202,8 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// Completes the last output and hands over all of them, durable but for their names in the directory.
+    /// Completes the last output and hands over all of them, durable but for their names in the
+    /// directory.
     pub(crate) fn finish(mut self) -> Result<(Vec<Output>, CompactionReport)> {
         if let Err(error) = self.finish_output() {
             self.abandon();
@@ -223,7 +225,8 @@ impl<'a> Rewriter<'a> {
 
 impl Writing {
     fn append(&mut self, record: &Record<'_>) -> Result<u64> {
-        // In a sealed segment a record stands by itself: all of it is durable, and its batch was whole.
+        // In a sealed segment a record stands by itself: all of it is durable, and its batch was
+        // whole.
         let record = Record { unsynced: 0, batch_rest: 0, ..*record };
         let (salt, offset) = (self.segment.salt, self.bytes);
         let length =

@@ -1,5 +1,5 @@
-//! How fast compaction may read and write: the foreground comes first while the store is within its bound, space
-//! once it is not.
+//! How fast compaction may read and write: the foreground comes first while the store is within its
+//! bound, space once it is not.
 
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,9 @@ impl Throttle {
     }
 }
 
-/// The rate grows eightfold on the way from the bound to a quarter more of overhead than it allows, and has no limit
-/// past that (`None`): at the default bound of 1.4, from 1.5 times the live bytes on.
+/// The rate grows eightfold on the way from the bound to a quarter more of overhead than it allows,
+/// and has no limit past that (`None`): at the default bound of 1.4, from 1.5 times the live bytes
+/// on.
 fn faster_under_pressure(core: &Core, rate: u64) -> Option<u64> {
     let (total, live) = {
         let index = core.index.read();

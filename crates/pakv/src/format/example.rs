@@ -1,4 +1,5 @@
-//! Renders the worked example of `docs/format.md` from the real encoders, so that the page cannot be wrong.
+//! Renders the worked example of `docs/format.md` from the real encoders, so that the page cannot
+//! be wrong.
 
 use super::hint::{HintEncoder, HintEntry, HintKind};
 use super::manifest::{ActiveSegment, Manifest, SealedSegment};
@@ -91,7 +92,8 @@ fn manifest(segment_bytes: u32) -> Vec<u8> {
     manifest.encode().expect("it encodes")
 }
 
-/// Preamble and frames, a line each: offset, then the bytes of the parts that the page's tables name.
+/// Preamble and frames, a line each: offset, then the bytes of the parts that the page's tables
+/// name.
 fn dump(text: &mut String, bytes: &[u8]) {
     let mut line = |offset: usize, what: &str, bytes: &[u8]| {
         let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

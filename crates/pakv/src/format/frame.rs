@@ -1,9 +1,9 @@
-//! The frame around everything structured: checksum (4), body length (4), body. Laid out by hand because it is read
-//! before a byte can be trusted.
+//! The frame around everything structured: checksum (4), body length (4), body. Laid out by hand
+//! because it is read before a byte can be trusted.
 //!
-//! The checksum is CRC-32C over length and body, begun at the file's salt plus the frame's offset. The same bytes in
-//! another file, or elsewhere in this one, are therefore not a frame: stale blocks, misplaced writes and frames
-//! inside a user's value never pass.
+//! The checksum is CRC-32C over length and body, begun at the file's salt plus the frame's offset.
+//! The same bytes in another file, or elsewhere in this one, are therefore not a frame: stale
+//! blocks, misplaced writes and frames inside a user's value never pass.
 
 /// Checksum and length.
 pub(crate) const FRAME_HEADER_BYTES: usize = 8;
@@ -34,8 +34,8 @@ fn seed(salt: u32, offset: u32) -> u32 {
     salt.wrapping_add(offset)
 }
 
-/// Appends a frame to `buffer` with a body that `body` appends, its checksum still to be [`seal`]ed. Returns the
-/// frame's length.
+/// Appends a frame to `buffer` with a body that `body` appends, its checksum still to be
+/// [`seal`]ed. Returns the frame's length.
 ///
 /// # Errors
 /// Those of `body`; the buffer is then as before.
@@ -112,8 +112,9 @@ pub(crate) fn body(bytes: &[u8], salt: u32, offset: u32) -> Result<&[u8], BadFra
     checked.get(LENGTH_AT..).ok_or(BadFrame::CutShort)
 }
 
-/// Finds every frame in `bytes`, at any byte, in time that nearly does not depend on what lengths the bytes claim:
-/// checksums of ranges are computed from checksums of prefixes. Used where recovery has lost the thread.
+/// Finds every frame in `bytes`, at any byte, in time that nearly does not depend on what lengths
+/// the bytes claim: checksums of ranges are computed from checksums of prefixes. Used where
+/// recovery has lost the thread.
 pub(crate) struct FrameFinder<'a> {
     bytes: &'a [u8],
     salt: u32,

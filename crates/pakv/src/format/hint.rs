@@ -1,5 +1,6 @@
-//! The hint file: key, sequence number, kind, expiry and location of every record of one sealed segment, tombstones
-//! too, so that an open reads keys and not values. It can always be built again from its segment.
+//! The hint file: key, sequence number, kind, expiry and location of every record of one sealed
+//! segment, tombstones too, so that an open reads keys and not values. It can always be built again
+//! from its segment.
 
 use serde::{Deserialize, Serialize};
 
@@ -121,8 +122,9 @@ impl HintEncoder {
     }
 }
 
-/// Reads a hint file that was read whole, for the segment that it must belong to. Every entry is given to `visit`
-/// with its frame's checksum verified and its location inside the segment; nothing counts unless the result is `Ok`.
+/// Reads a hint file that was read whole, for the segment that it must belong to. Every entry is
+/// given to `visit` with its frame's checksum verified and its location inside the segment; nothing
+/// counts unless the result is `Ok`.
 pub(crate) fn decode_hint(
     bytes: &[u8],
     store: StoreId,

@@ -1,5 +1,5 @@
-//! The manifest: the list of live segments. Its atomic replacement is the only commit point of the set of files; a
-//! file that it does not list is an orphan.
+//! The manifest: the list of live segments. Its atomic replacement is the only commit point of the
+//! set of files; a file that it does not list is an orphan.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,8 @@ pub(crate) struct Manifest {
     pub(crate) store: StoreId,
     /// Larger than the number of every segment that is or was live.
     pub(crate) next_segment: SegmentId,
-    /// Larger than every sequence number that was given out when this was written, dropped tombstones' included.
+    /// Larger than every sequence number that was given out when this was written, dropped
+    /// tombstones' included.
     pub(crate) next_seqno: SeqNo,
     pub(crate) sealed: Vec<SealedSegment>,
     /// `None` in a store whose creation was interrupted.
@@ -29,8 +30,8 @@ pub(crate) struct SealedSegment {
     /// Its length; every byte was durable before the manifest that says so.
     pub(crate) bytes: u32,
     pub(crate) records: u32,
-    /// The smallest and largest sequence number in it. A tombstone may be dropped only where no other segment
-    /// begins before it.
+    /// The smallest and largest sequence number in it. A tombstone may be dropped only where no
+    /// other segment begins before it.
     pub(crate) min_seqno: SeqNo,
     pub(crate) max_seqno: SeqNo,
 }

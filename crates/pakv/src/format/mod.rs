@@ -1,8 +1,9 @@
-//! Bytes to structs and back: the on-disk format's one home, specified in `docs/format.md`. Pure: no I/O, no clock,
-//! no threads. What is structured is a serde type in postcard's wire format; only the frame around it and the
-//! preamble of a file are laid out by hand, little-endian.
+//! Bytes to structs and back: the on-disk format's one home, specified in `docs/format.md`. Pure:
+//! no I/O, no clock, no threads. What is structured is a serde type in postcard's wire format; only
+//! the frame around it and the preamble of a file are laid out by hand, little-endian.
 //!
-//! A length read from a file is compared with the bytes that are there before anything is allocated or sliced.
+//! A length read from a file is compared with the bytes that are there before anything is allocated
+//! or sliced.
 
 #[cfg(test)]
 mod example;
@@ -29,7 +30,8 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 /// The place of a record in the order of all writes. Starts at 1; 0 is before everything.
 pub(crate) type SeqNo = u64;
 
-/// The number of a segment: its name in the directory, and nothing else. It says nothing of age or order.
+/// The number of a segment: its name in the directory, and nothing else. It says nothing of age or
+/// order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct SegmentId(pub(crate) u32);
 
@@ -115,8 +117,8 @@ impl fmt::Display for BadPreamble {
     }
 }
 
-/// The first bytes of every file. The salt goes into every checksum of the file, so that a frame of another file,
-/// or one that a user stored as a value, is never taken for one of this file's.
+/// The first bytes of every file. The salt goes into every checksum of the file, so that a frame of
+/// another file, or one that a user stored as a value, is never taken for one of this file's.
 pub(crate) fn encode_preamble(kind: FileKind, salt: u32) -> [u8; PREAMBLE_BYTES] {
     let mut bytes = [0; PREAMBLE_BYTES];
     let (magic, rest) = bytes.split_at_mut(8);
@@ -160,8 +162,9 @@ fn encode_file_start<T: Serialize>(
     Ok(bytes)
 }
 
-/// Appends the postcard form of `value` to `buffer`. Our types contain nothing that postcard cannot encode, and a
-/// `Vec` takes any length, so an error here could only be a bug; it is passed on all the same.
+/// Appends the postcard form of `value` to `buffer`. Our types contain nothing that postcard cannot
+/// encode, and a `Vec` takes any length, so an error here could only be a bug; it is passed on all
+/// the same.
 pub(crate) fn encode_into<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> postcard::Result<()> {
     postcard::serialize_with_flavor(value, Append(buffer))
 }

@@ -15,8 +15,8 @@ pub(crate) struct SegmentHeader {
 /// One operation on one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record<'a> {
-    /// How many bytes before this frame were not known to be durable when it was written: the frame vouches for
-    /// all that lies further back. Recovery tells a torn tail from damage by it.
+    /// How many bytes before this frame were not known to be durable when it was written: the frame
+    /// vouches for all that lies further back. Recovery tells a torn tail from damage by it.
     pub(crate) unsynced: u32,
     pub(crate) seqno: SeqNo,
     /// How many records of the same batch follow; a batch counts from its 0 on.
@@ -49,7 +49,8 @@ impl<'a> Op<'a> {
         }
     }
 
-    /// An upper bound of what a record of this operation takes on disk: every number at its longest.
+    /// An upper bound of what a record of this operation takes on disk: every number at its
+    /// longest.
     pub(crate) fn bytes_max(&self) -> u64 {
         let user_bytes = match self {
             Op::Set { key, value, .. } => key.len() + value.len(),
@@ -63,7 +64,8 @@ impl<'a> Op<'a> {
 pub(crate) const RECORD_OVERHEAD_MAX: u64 = FRAME_HEADER_BYTES as u64 + 5 + 10 + 5 + 1 + 11 + 5 + 5;
 
 impl<'a> Record<'a> {
-    /// Appends the record to `buffer` as a frame whose checksum is still to be sealed; returns its length.
+    /// Appends the record to `buffer` as a frame whose checksum is still to be sealed; returns its
+    /// length.
     pub(crate) fn append_unsealed(&self, buffer: &mut Vec<u8>) -> postcard::Result<u32> {
         frame::append_unsealed(buffer, |buffer| encode_into(self, buffer))
     }

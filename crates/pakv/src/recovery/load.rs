@@ -1,5 +1,5 @@
-//! The sealed segments' part of an open: hints, read by several threads, put together by sequence number. A hint that
-//! is lost or wrong is built again from its segment.
+//! The sealed segments' part of an open: hints, read by several threads, put together by sequence
+//! number. A hint that is lost or wrong is built again from its segment.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,8 @@ use crate::storage::Storage;
 
 const THREADS_MAX: usize = 8;
 
-/// What has been loaded so far. The highest sequence number of a key wins, in whatever order records come.
+/// What has been loaded so far. The highest sequence number of a key wins, in whatever order
+/// records come.
 #[derive(Default)]
 pub(crate) struct Loaded {
     /// Tombstones are kept among the entries until the end: they shadow what is loaded after them.
@@ -84,7 +85,8 @@ struct LoadedSegment {
 /// Loads every sealed segment that the manifest lists.
 ///
 /// # Errors
-/// [`Error::Corrupt`] where a listed segment is missing, too short, not itself, or, its hint being lost, damaged.
+/// [`Error::Corrupt`] where a listed segment is missing, too short, not itself, or, its hint being
+/// lost, damaged.
 pub(crate) fn load_sealed(
     options: &Options,
     storage: &Arc<dyn Storage>,

@@ -1,8 +1,9 @@
-//! Opening a store: lock, manifest, orphans, hints in parallel, replay of the active segment, report.
+//! Opening a store: lock, manifest, orphans, hints in parallel, replay of the active segment,
+//! report.
 //!
-//! Invariants: an open changes nothing before it knows that the format is its own; what it removes is of the store's
-//! own naming and not in the manifest; what it cuts lies past every byte known durable; opening twice finds what
-//! opening once found.
+//! Invariants: an open changes nothing before it knows that the format is its own; what it removes
+//! is of the store's own naming and not in the manifest; what it cuts lies past every byte known
+//! durable; opening twice finds what opening once found.
 
 mod load;
 mod replay;
@@ -73,7 +74,8 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
     Ok(finish(options, catalog, loaded, Some(active), Some(lock), report))
 }
 
-/// Opens beside a live writer: takes no lock, writes nothing, and starts over when files vanish under it.
+/// Opens beside a live writer: takes no lock, writes nothing, and starts over when files vanish
+/// under it.
 fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
     let mut tries = 0;
     loop {
@@ -145,8 +147,8 @@ fn check_may_create(storage: &dyn Storage, create: bool) -> Result<()> {
     if create { Ok(()) } else { Err(Error::NoStore { path }) }
 }
 
-/// Writes the first manifest. It lists no segment yet: one that exists before it is listed is an orphan, and a
-/// directory with segments and no manifest is never a store that was being created.
+/// Writes the first manifest. It lists no segment yet: one that exists before it is listed is an
+/// orphan, and a directory with segments and no manifest is never a store that was being created.
 fn create(storage: &dyn Storage) -> Result<Manifest> {
     let manifest = Manifest {
         store: new_store_id(),

@@ -1,9 +1,9 @@
-//! The active segment's part of an open: replay up to the end or to the first bytes that are no frame, tell a torn
-//! tail from damage, and cut the tail to whole batches.
+//! The active segment's part of an open: replay up to the end or to the first bytes that are no
+//! frame, tell a torn tail from damage, and cut the tail to whole batches.
 //!
-//! What was not synced reaches the disk in any order, so bytes that cannot be read prove nothing by themselves, and
-//! neither does a good record behind them. A good record that vouches for them does: it says up to where the segment
-//! was durable when it was written. So does the manifest.
+//! What was not synced reaches the disk in any order, so bytes that cannot be read prove nothing by
+//! themselves, and neither does a good record behind them. A good record that vouches for them
+//! does: it says up to where the segment was durable when it was written. So does the manifest.
 
 use std::sync::Arc;
 
@@ -57,8 +57,8 @@ pub(crate) fn replay_active(
     })
 }
 
-/// Reads the active segment without changing it. A writer beside us may be appending: its unfinished batch is not
-/// there yet.
+/// Reads the active segment without changing it. A writer beside us may be appending: its
+/// unfinished batch is not there yet.
 pub(crate) fn look_at_active(
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,
@@ -160,7 +160,8 @@ struct Batches {
 
 impl Batches {
     /// # Errors
-    /// What a right checksum does not prove: records out of order, a batch that does not count down.
+    /// What a right checksum does not prove: records out of order, a batch that does not count
+    /// down.
     fn add(
         &mut self,
         segment: &Segment,
@@ -233,10 +234,11 @@ fn vouched(segment: &Segment, tail: &[u8], tail_offset: u32) -> u32 {
     vouched
 }
 
-/// Cuts the tail and makes what is left durable, so that whatever is appended stands on firm ground.
+/// Cuts the tail and makes what is left durable, so that whatever is appended stands on firm
+/// ground.
 ///
-/// What was not known durable is written again and not merely synced: after a failed sync the page cache can hold
-/// bytes that the operating system believes to be on the disk and that are not.
+/// What was not known durable is written again and not merely synced: after a failed sync the page
+/// cache can hold bytes that the operating system believes to be on the disk and that are not.
 fn make_durable(
     segment: &Segment,
     known_synced: u32,

@@ -12,8 +12,8 @@ use crate::storage::{Storage, StorageFile, read_all, replace_file, write_all_at}
 /// Hints are never longer than this: a length field of 32 bits must hold every offset in them.
 const HINT_BYTES_MAX: u64 = u32::MAX as u64;
 
-/// Writes the hint of a segment that is being written by compaction, record by record. The file is not listed
-/// anywhere yet, so it needs no temporary name.
+/// Writes the hint of a segment that is being written by compaction, record by record. The file is
+/// not listed anywhere yet, so it needs no temporary name.
 pub(crate) struct HintWriter {
     encoder: HintEncoder,
     file: Arc<dyn StorageFile>,
@@ -55,8 +55,9 @@ impl HintWriter {
     }
 }
 
-/// Builds the hint of a sealed segment from the segment and puts it in place atomically; returns its length. Each
-/// entry is also given to `visit`. With `storage` `None` nothing is written: a reader beside a writer only looks.
+/// Builds the hint of a sealed segment from the segment and puts it in place atomically; returns
+/// its length. Each entry is also given to `visit`. With `storage` `None` nothing is written: a
+/// reader beside a writer only looks.
 ///
 /// # Errors
 /// [`Error::Corrupt`] where the segment is damaged.
@@ -106,8 +107,8 @@ pub(crate) fn rebuild_hint(
 /// Loads the hint of a sealed segment, entry by entry; returns the file's length.
 ///
 /// # Errors
-/// Why the hint cannot be used: it is missing, damaged, of another format or of another segment. What `visit` was
-/// given then does not count.
+/// Why the hint cannot be used: it is missing, damaged, of another format or of another segment.
+/// What `visit` was given then does not count.
 pub(crate) fn load_hint(
     storage: &dyn Storage,
     store: StoreId,

@@ -1,5 +1,5 @@
-//! One numbered, append-only file and how its records are read. Who appends to it, and which segments there are, is
-//! decided elsewhere (`commit`, `manifest`).
+//! One numbered, append-only file and how its records are read. Who appends to it, and which
+//! segments there are, is decided elsewhere (`commit`, `manifest`).
 
 mod hints;
 mod reader;
@@ -21,8 +21,8 @@ use crate::keydir::Location;
 use crate::options::ReadMethod;
 use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at};
 
-/// An open segment. Shared by everyone who may read from it; the file of a retired one is removed when the last of
-/// them lets go.
+/// An open segment. Shared by everyone who may read from it; the file of a retired one is removed
+/// when the last of them lets go.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) id: SegmentId,
@@ -37,8 +37,8 @@ pub(crate) struct Segment {
 enum Source {
     /// One positional read a record. The active segment, and sealed ones where the options say so.
     File(Arc<dyn StorageFile>),
-    /// The mapping of a sealed segment. Its file is not kept open: a store may have more segments than a process
-    /// may have files.
+    /// The mapping of a sealed segment. Its file is not kept open: a store may have more segments
+    /// than a process may have files.
     Mapped(Mapping),
 }
 
@@ -55,7 +55,8 @@ impl std::fmt::Debug for Source {
 const START_BYTES_MAX: usize = 64;
 
 impl Segment {
-    /// Creates the file of a new segment with its header, durably; also returns the offset of its first record.
+    /// Creates the file of a new segment with its header, durably; also returns the offset of its
+    /// first record.
     pub(crate) fn create(
         storage: &Arc<dyn Storage>,
         store: StoreId,
@@ -73,8 +74,8 @@ impl Segment {
         Ok((Self::new(storage, id, salt, file), first_record))
     }
 
-    /// Opens the file of a listed segment and checks that it is that segment of that store; also returns the offset
-    /// of its first record.
+    /// Opens the file of a listed segment and checks that it is that segment of that store; also
+    /// returns the offset of its first record.
     pub(crate) fn open(
         storage: &Arc<dyn Storage>,
         store: StoreId,
@@ -134,8 +135,8 @@ impl Segment {
         }
     }
 
-    /// The same segment once it is sealed: `bytes` long, and from here on it may be read through a mapping. Readers
-    /// of this one go on as they are.
+    /// The same segment once it is sealed: `bytes` long, and from here on it may be read through a
+    /// mapping. Readers of this one go on as they are.
     ///
     /// Where the operating system cannot map it, positional reads go on: slower, and as right.
     pub(crate) fn sealed(&self, bytes: u32, method: ReadMethod) -> Self {

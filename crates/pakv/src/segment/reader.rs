@@ -1,6 +1,6 @@
-//! Reading a segment from one end to the other, frame by frame, with memory for one buffer (or one record, where
-//! that is larger). By positional reads always: a scan through a mapping would fill memory with pages nobody asks
-//! for again, and turn a failing disk into a signal.
+//! Reading a segment from one end to the other, frame by frame, with memory for one buffer (or one
+//! record, where that is larger). By positional reads always: a scan through a mapping would fill
+//! memory with pages nobody asks for again, and turn a failing disk into a signal.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! What the engine asks of a disk. One [`Storage`] is one directory: names have no slashes, so nothing outside it
-//! can be touched. The engine reaches files through these traits alone, and a test can put a simulated disk behind
-//! them that loses, tears and reorders what was not synced.
+//! What the engine asks of a disk. One [`Storage`] is one directory: names have no slashes, so
+//! nothing outside it can be touched. The engine reaches files through these traits alone, and a
+//! test can put a simulated disk behind them that loses, tears and reorders what was not synced.
 //!
-//! Invariants that an implementation upholds: `sync` returning `Ok` means that the file's bytes and length are
-//! durable; `sync_dir` returning `Ok` means that creates, renames and removals before it are durable; a file that is
-//! removed while it is open stays readable through the handle.
+//! Invariants that an implementation upholds: `sync` returning `Ok` means that the file's bytes and
+//! length are durable; `sync_dir` returning `Ok` means that creates, renames and removals before it
+//! are durable; a file that is removed while it is open stays readable through the handle.
 
 mod os;
 mod publish;
@@ -84,16 +84,18 @@ pub trait StorageFile: Send + Sync + Debug {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
-    /// Reads at `offset` and says how many bytes were read: fewer than asked for at the end of the file, and
-    /// whenever the operating system likes.
+    /// Reads at `offset` and says how many bytes were read: fewer than asked for at the end of the
+    /// file, and whenever the operating system likes.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes at `offset` and says how many bytes were written, which may be fewer than given.
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize>;
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Makes bytes and length durable. After a failure the bytes may be lost whatever a second call says.
+    /// Makes bytes and length durable. After a failure the bytes may be lost whatever a second call
+    /// says.
     fn sync(&self) -> io::Result<()>;
-    /// Maps the first `len` bytes, which must exist, for reading. The bytes must not change from here on.
+    /// Maps the first `len` bytes, which must exist, for reading. The bytes must not change from
+    /// here on.
     fn map(&self, len: u64) -> io::Result<Mapping>;
 }
 
@@ -138,7 +140,8 @@ pub(crate) fn read_up_to(
     Ok(filled)
 }
 
-/// Reads a whole file of at most `limit` bytes. Memory follows the file's real length, never a length it claims.
+/// Reads a whole file of at most `limit` bytes. Memory follows the file's real length, never a
+/// length it claims.
 pub(crate) fn read_all(file: &dyn StorageFile, limit: u64) -> io::Result<Vec<u8>> {
     let len = file.len()?;
     if len > limit {

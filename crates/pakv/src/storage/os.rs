@@ -106,8 +106,8 @@ impl Storage for OsStorage {
             .open(self.file(name))?;
         match file.try_lock() {
             Ok(()) => {
-                // The pid is for error messages alone, and a full disk has no room for it; the lock itself is the
-                // operating system's.
+                // The pid is for error messages alone, and a full disk has no room for it; the lock
+                // itself is the operating system's.
                 let _ = file
                     .set_len(0)
                     .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
@@ -165,9 +165,10 @@ impl StorageFile for OsFile {
         if self.len()? < len as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // SAFETY: the engine maps sealed segments only, which neither it nor a second writer (the lock) changes.
-        // What remains is another program cutting the file under us, which ends the process with SIGBUS: stated at
-        // `ReadMethod::Mapped`, avoidable with `ReadMethod::Positional`.
+        // SAFETY: the engine maps sealed segments only, which neither it nor a second writer (the
+        // lock) changes. What remains is another program cutting the file under us, which ends the
+        // process with SIGBUS: stated at `ReadMethod::Mapped`, avoidable with
+        // `ReadMethod::Positional`.
         let map = unsafe { memmap2::MmapOptions::new().len(len).map(&self.0) }?;
         Ok(Arc::new(map))
     }

@@ -1,4 +1,5 @@
-//! The one way to put a complete file in place: temporary name, write, sync, rename, sync the directory.
+//! The one way to put a complete file in place: temporary name, write, sync, rename, sync the
+//! directory.
 
 use std::io;
 
@@ -6,8 +7,8 @@ use super::{Storage, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::TEMPORARY_SUFFIX;
 
-/// Replaces or creates the file `name` atomically and durably: at every moment, a crash included, it has its old
-/// content or all of its new one. Returns the new length.
+/// Replaces or creates the file `name` atomically and durably: at every moment, a crash included,
+/// it has its old content or all of its new one. Returns the new length.
 ///
 /// `content` is called until it gives nothing more; each piece goes behind the one before.
 ///
