@@ -7,8 +7,9 @@
 //! | `catalog` | mutex; whoever replaces the manifest | yes, for the replacement |
 //! | `index` | reader-writer lock | no |
 //! | `compacting` | mutex; one compaction at a time | yes, for all of it |
+//! | `hinting` | mutex; whoever builds missing hints | yes, for all of it |
 //!
-//! Lock order, outermost first: `compacting`, `active`, `catalog`, `index`. `queue` is taken with
+//! Lock order, outermost first: `compacting`, `active`, `hinting`, `catalog`, `index`. `queue` is taken with
 //! none of them held; under it only `index` is, to look a condition up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) catalog: Mutex<Manifest>,
     pub(crate) index: RwLock<Index>,
     pub(crate) compacting: Mutex<()>,
+    pub(crate) hinting: Mutex<()>,
     pub(crate) compaction_stats: Mutex<CompactionStats>,
     /// Segments that compaction has replaced, while someone still reads them.
     pub(crate) retired: Mutex<Vec<Weak<Segment>>>,
@@ -75,6 +77,7 @@ impl Core {
             catalog: Mutex::new(recovered.catalog),
             index: RwLock::new(recovered.index),
             compacting: Mutex::new(()),
+            hinting: Mutex::new(()),
             compaction_stats: Mutex::new(CompactionStats::default()),
             retired: Mutex::new(Vec::new()),
             worker: Signal::new(),

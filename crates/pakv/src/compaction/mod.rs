@@ -90,6 +90,7 @@ pub(crate) fn run_forced(
 /// # Errors
 /// [`Error::Corrupt`] where a segment is damaged: it is set aside and the rest goes on.
 pub(crate) fn build_hints(core: &Core) -> Result<()> {
+    let _one_at_a_time = core.hinting.lock();
     let store = core.catalog.lock().store;
     let mut result = Ok(());
     loop {
