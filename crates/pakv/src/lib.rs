@@ -90,3 +90,8 @@ pub use stats::{
     CompactionProgress, CompactionReport, CompactionStats, RecoveryReport, SegmentStats, Stats,
 };
 pub use transaction::{Transaction, TransactionScan};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
