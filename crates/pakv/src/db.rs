@@ -498,7 +498,7 @@ impl Db {
     /// As [`Db::compact`]; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn maintain(&self) -> Result<()> {
         self.core().check_writable()?;
-        self.core().housekeep()
+        self.core().housekeep(None)
     }
 
     /// The store in figures. Costs no more than looking at each segment's.

@@ -123,7 +123,7 @@ pub(crate) fn start_worker(core: &Arc<Core>) -> Result<JoinHandle<()>> {
         // An open may have found hints to rebuild or garbage left.
         let mut again = Some(Duration::ZERO);
         while core.worker.wait(again) {
-            again = match core.housekeep() {
+            again = match core.housekeep(core.options.compaction_rate) {
                 Ok(()) => core.until_next_expiry(),
                 Err(error) => {
                     core.compaction_stats.lock().last_error = Some(error.to_string());
@@ -172,12 +172,13 @@ impl Drop for PoisonOnPanic<'_> {
 }
 
 impl Core {
-    /// Everything that the background thread is for, until nothing is left to do.
-    pub(crate) fn housekeep(&self) -> Result<()> {
+    /// Everything that the background thread is for, until nothing is left to do; compaction at
+    /// `rate` bytes a second, or without a limit.
+    pub(crate) fn housekeep(&self, rate: Option<u64>) -> Result<()> {
         self.sweep();
         compaction::build_hints(self)?;
         while !self.worker.is_stopping() && !self.is_poisoned() {
-            if !compaction::run_planned(self)? {
+            if !compaction::run_planned(self, rate)? {
                 break;
             }
             self.sweep();

@@ -39,7 +39,7 @@ const MOVES_PER_HOLD: usize = 512;
 ///
 /// # Errors
 /// Whatever a run fails with. Nothing is lost by it.
-pub(crate) fn run_planned(core: &Core) -> Result<bool> {
+pub(crate) fn run_planned(core: &Core, rate: Option<u64>) -> Result<bool> {
     let _one_at_a_time = core.compacting.lock();
     match make_plan(core) {
         Plan::Nothing => Ok(false),
@@ -49,8 +49,7 @@ pub(crate) fn run_planned(core: &Core) -> Result<bool> {
             Ok(sealed)
         }
         Plan::Compact(inputs) => {
-            let mut throttle = Throttle::new(core.options.compaction_rate);
-            run(core, &inputs, &mut throttle, &mut |_| ())?;
+            run(core, &inputs, &mut Throttle::new(rate), &mut |_| ())?;
             Ok(true)
         }
     }

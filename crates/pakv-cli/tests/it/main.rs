@@ -1,0 +1,16 @@
+//! Tests of the program `pakv` from outside. One binary, because linking is what takes time.
+
+/// Errors that a recorded session cannot make: full disks, damaged files, odd directories, limits.
+mod bad_input;
+/// A directory to run pakv in, and what a run of it gave.
+mod kit;
+/// Pipes that break, bytes that are not text, processes side by side.
+mod pipes;
+/// The shell on a pseudo-terminal.
+mod pty;
+/// The sessions recorded in `tests/sessions`, in the README and in the documentation, run again.
+mod sessions;
+/// The shell reading scripts.
+mod shell;
+/// What verbs do at a terminal and not elsewhere.
+mod terminal;
