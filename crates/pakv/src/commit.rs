@@ -19,11 +19,12 @@ use crate::error::{Error, Result};
 use crate::format::frame::{self, FRAME_HEADER_BYTES};
 use crate::format::manifest::{ActiveSegment, SealedSegment};
 use crate::format::record::{Op, Record};
-use crate::format::{SegmentId, SeqNo};
+use crate::format::{SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
+use crate::limits::MAX_BATCH_BYTES;
 use crate::manifest;
-use crate::options::{Durability, MAX_BATCH_BYTES};
-use crate::segment::{Segment, SeqNoRange, encode_error, hint_entry};
+use crate::options::Durability;
+use crate::segment::{Segment, encode_error, hint_entry};
 use crate::storage::{StorageFile, write_all_at};
 use crate::sync::{MutexGuard, OnceLock};
 

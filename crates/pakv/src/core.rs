@@ -17,9 +17,9 @@ use std::sync::{Arc, Weak};
 
 use crate::commit::{Active, Queue};
 use crate::error::{Error, Result};
+use crate::format::Location;
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::index::{Found, Index};
-use crate::keydir::Location;
 use crate::manifest;
 use crate::options::Options;
 use crate::segment::Segment;

@@ -4,7 +4,6 @@
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -18,15 +17,15 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::record::Op;
 use crate::format::{SeqNo, decode_exact, encode_into};
-use crate::options::{Durability, MAX_KEY_BYTES, MAX_VALUE_BYTES, Options, validate_durability};
+use crate::handle::Handle;
+use crate::limits::{check_key, check_op};
+use crate::options::{Durability, Options, validate_durability};
 use crate::recovery;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::stats::{CompactionProgress, CompactionReport, RecoveryReport, Stats};
-use crate::storage::Storage;
-use crate::sync::Mutex;
+use crate::storage::{OsStorage, Storage};
 use crate::transaction::Transaction;
-use crate::worker;
 
 /// An open store. Cheap to clone, and safe to use from any number of threads at once.
 ///
@@ -67,48 +66,28 @@ pub enum Expected<'a> {
     Value(&'a [u8]),
 }
 
-/// What all handles, snapshots and scans of a store share: the last to go closes it.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    pub(crate) core: Arc<Core>,
-    threads: Mutex<Threads>,
-}
-
-#[derive(Debug, Default)]
-struct Threads {
-    worker: Option<JoinHandle<()>>,
-    syncer: Option<JoinHandle<()>>,
-}
-
-impl Handle {
-    /// The thread that syncs runs once a handle with `Durability::Interval` exists.
-    fn ensure_syncer(&self, durability: Durability) -> Result<()> {
-        let mut threads = self.threads.lock();
-        if matches!(durability, Durability::Interval(_))
-            && threads.syncer.is_none()
-            && !self.core.options.read_only
-        {
-            threads.syncer = Some(worker::start_syncer(&self.core)?);
-        }
-        Ok(())
+impl Options {
+    /// Opens the store in the directory `path`, or creates it there, and recovers its state.
+    ///
+    /// What recovery found is told by [`Db::recovery`](crate::Db::recovery).
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] before anything is touched. [`Error::NoStore`],
+    /// [`Error::NotADirectory`], [`Error::InUse`], [`Error::UnknownFormat`],
+    /// [`Error::ManifestMissing`]: as they read, nothing was changed. [`Error::Corrupt`] where
+    /// bytes known to be durable are damaged. [`Error::Io`] for the rest.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        let storage = Arc::new(OsStorage::new(path.as_ref()));
+        self.open_storage(storage)
     }
 
-    fn close(&self) -> Result<()> {
-        self.core.worker.stop();
-        self.core.syncer.stop();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in [threads.worker, threads.syncer].into_iter().flatten() {
-            // A thread that panicked has poisoned the store, which `close` reports.
-            let _ = thread.join();
-        }
-        self.core.close()
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // Nobody is left to tell: whoever wants to know calls `Db::close`.
-        let _ = self.close();
+    /// Opens a store that lives behind another [`Storage`]: a simulated disk in tests.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Db> {
+        self.validate()?;
+        Db::open_with(self, storage)
     }
 }
 
@@ -126,10 +105,7 @@ impl Db {
         let durability = options.durability;
         let recovered = recovery::open(&options, &storage)?;
         let core = Arc::new(Core::new(options, storage, recovered));
-        let handle = Arc::new(Handle { core, threads: Mutex::new(Threads::default()) });
-        if handle.core.options.background && !handle.core.options.read_only {
-            handle.threads.lock().worker = Some(worker::start_worker(&handle.core)?);
-        }
+        let handle = Arc::new(Handle::new(core)?);
         handle.ensure_syncer(durability)?;
         Ok(Db { handle, durability })
     }
@@ -607,25 +583,5 @@ impl Current {
 
     fn expires_at_ms(&self) -> Option<u64> {
         self.present.as_ref().and_then(|found| found.entry.expires_at_ms())
-    }
-}
-
-/// The limits of a key.
-pub(crate) fn check_key(key: &[u8]) -> Result<&[u8]> {
-    match key.len() {
-        0 => Err(Error::KeyEmpty),
-        len if len > MAX_KEY_BYTES => Err(Error::KeyTooLong { len, limit: MAX_KEY_BYTES }),
-        _ => Ok(key),
-    }
-}
-
-/// The limits of a write.
-pub(crate) fn check_op(op: &Op<'_>) -> Result<()> {
-    check_key(op.key())?;
-    match op {
-        Op::Set { value, .. } if value.len() > MAX_VALUE_BYTES => {
-            Err(Error::ValueTooLong { len: value.len(), limit: MAX_VALUE_BYTES })
-        }
-        _ => Ok(()),
     }
 }

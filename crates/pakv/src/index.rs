@@ -12,13 +12,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::clock::is_expired;
-use crate::compaction::SegmentFacts;
 use crate::format::hint::HintEntry;
 use crate::format::hint::HintKind;
-use crate::format::{SegmentId, SeqNo};
+use crate::format::{Location, SegmentId, SeqNo, SeqNoRange};
 use crate::history::History;
-use crate::keydir::{KeyDir, KeyEntry, Location};
-use crate::segment::{Segment, SeqNoRange};
+use crate::keydir::{KeyDir, KeyEntry};
+use crate::segment::Segment;
 
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -63,18 +62,6 @@ impl SegmentState {
             sealed: false,
             hint_bytes: None,
             damaged: false,
-        }
-    }
-
-    pub(crate) fn facts(&self) -> SegmentFacts {
-        SegmentFacts {
-            segment: self.segment.id,
-            bytes: u64::from(self.bytes),
-            header_bytes: u64::from(self.first_record),
-            hint_bytes: self.hint_bytes.unwrap_or(0),
-            live_bytes: self.live_bytes,
-            tombstone_bytes: self.tombstone_bytes,
-            seqnos: self.seqnos,
         }
     }
 }

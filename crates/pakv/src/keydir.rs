@@ -10,15 +10,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::Bound;
 
-use crate::format::{SegmentId, SeqNo};
-
-/// Where a record stands: segment, offset of its frame, length of its frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Location {
-    pub(crate) segment: SegmentId,
-    pub(crate) offset: u32,
-    pub(crate) length: u32,
-}
+use crate::format::{Location, SeqNo};
 
 /// The newest version of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -60,10 +60,12 @@ mod core;
 mod db;
 mod error;
 mod format;
+mod handle;
 mod history;
 mod index;
 pub mod inspect;
 mod keydir;
+mod limits;
 mod manifest;
 mod options;
 mod recovery;
@@ -80,10 +82,10 @@ pub use batch::WriteBatch;
 pub use clock::{Clock, Expiry, ManualClock, SystemClock, Ttl};
 pub use db::{Db, Expected};
 pub use error::{Error, Result};
-pub use options::{
-    Durability, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_VALUE_BYTES,
-    MIN_SEGMENT_BYTES, Options, ReadMethod,
+pub use limits::{
+    MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_VALUE_BYTES, MIN_SEGMENT_BYTES,
 };
+pub use options::{Durability, Options, ReadMethod};
 pub use scan::{Entry, Scan};
 pub use snapshot::Snapshot;
 pub use stats::{

@@ -1,29 +1,12 @@
 //! How a store is opened. Each setter states unit, default and limit; [`Options::open`] checks them
 //! all before it touches the disk.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
-use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::storage::{OsStorage, Storage};
-
-/// The longest key: 64 KiB.
-pub const MAX_KEY_BYTES: usize = 64 * 1024;
-/// The longest value: 512 MiB.
-pub const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
-/// The largest batch or transaction, as it is laid out on disk: 1 GiB.
-pub const MAX_BATCH_BYTES: u64 = 1024 * 1024 * 1024;
-/// The smallest segment size that can be asked for: 512 bytes, which only tests want.
-pub const MIN_SEGMENT_BYTES: u64 = 512;
-/// The largest segment size that can be asked for: 2 GiB. With one batch on top an offset still
-/// fits 32 bits.
-pub const MAX_SEGMENT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-
-const _: () = assert!(MAX_SEGMENT_BYTES + MAX_BATCH_BYTES < u32::MAX as u64);
-const _: () = assert!((MAX_VALUE_BYTES + MAX_KEY_BYTES) as u64 + 1024 < MAX_BATCH_BYTES);
+use crate::limits::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
 /// When a write is acknowledged, and so what it survives.
 ///
@@ -202,30 +185,7 @@ impl Options {
         self
     }
 
-    /// Opens the store in the directory `path`, or creates it there, and recovers its state.
-    ///
-    /// What recovery found is told by [`Db::recovery`](crate::Db::recovery).
-    ///
-    /// # Errors
-    /// [`Error::InvalidOption`] before anything is touched. [`Error::NoStore`],
-    /// [`Error::NotADirectory`], [`Error::InUse`], [`Error::UnknownFormat`],
-    /// [`Error::ManifestMissing`]: as they read, nothing was changed. [`Error::Corrupt`] where
-    /// bytes known to be durable are damaged. [`Error::Io`] for the rest.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
-        let storage = Arc::new(OsStorage::new(path.as_ref()));
-        self.open_storage(storage)
-    }
-
-    /// Opens a store that lives behind another [`Storage`]: a simulated disk in tests.
-    ///
-    /// # Errors
-    /// As [`Options::open`].
-    pub fn open_storage(self, storage: Arc<dyn Storage>) -> Result<Db> {
-        self.validate()?;
-        Db::open_with(self, storage)
-    }
-
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let check = |ok: bool, option: &'static str, value: String, limit: &str| {
             if ok {
                 Ok(())

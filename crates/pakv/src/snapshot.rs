@@ -3,9 +3,10 @@
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use crate::db::{Handle, check_key};
 use crate::error::Result;
 use crate::format::SeqNo;
+use crate::handle::Handle;
+use crate::limits::check_key;
 use crate::scan::{Scan, owned_bounds, prefix_bounds};
 
 /// A consistent view of the store at one moment, while writes and compaction go on.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use crate::clock::{Expiry, is_expired};
 use crate::commit::Request;
-use crate::db::{Handle, check_key, check_op};
 use crate::error::Result;
 use crate::format::record::Op;
+use crate::handle::Handle;
 use crate::keydir::is_empty_range;
+use crate::limits::{check_key, check_op};
 use crate::options::Durability;
 use crate::scan::{Bounds, Scan, borrowed, owned_bounds, prefix_bounds};
 use crate::snapshot::Snapshot;

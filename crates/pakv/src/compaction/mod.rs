@@ -27,8 +27,7 @@ use crate::manifest;
 use crate::segment::{load_hint, rebuild_hint};
 use crate::stats::{CompactionProgress, CompactionReport};
 
-pub(crate) use plan::SegmentFacts;
-use plan::{Plan, Policy};
+use plan::{Plan, Policy, SegmentFacts};
 use rewrite::{Output, Rewriter};
 use throttle::Throttle;
 
@@ -142,7 +141,19 @@ fn facts(core: &Core) -> (Vec<SegmentFacts>, Option<SegmentFacts>) {
     let index = core.index.read();
     let sealed = index.segments.values().filter(|state| state.sealed && !state.damaged);
     let active = index.segments.values().find(|state| !state.sealed);
-    (sealed.map(SegmentState::facts).collect(), active.map(SegmentState::facts))
+    (sealed.map(facts_of).collect(), active.map(facts_of))
+}
+
+fn facts_of(state: &SegmentState) -> SegmentFacts {
+    SegmentFacts {
+        segment: state.segment.id,
+        bytes: u64::from(state.bytes),
+        header_bytes: u64::from(state.first_record),
+        hint_bytes: state.hint_bytes.unwrap_or(0),
+        live_bytes: state.live_bytes,
+        tombstone_bytes: state.tombstone_bytes,
+        seqnos: state.seqnos,
+    }
 }
 
 /// Compacts `inputs`, from the copy to the last unlink.

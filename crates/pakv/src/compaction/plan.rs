@@ -1,7 +1,6 @@
 //! Which segments to compact, and whether to: a pure function over their figures.
 
-use crate::format::{SegmentId, SeqNo};
-use crate::segment::SeqNoRange;
+use crate::format::{SegmentId, SeqNo, SeqNoRange};
 
 /// What the choice is made by.
 #[derive(Debug, Clone, Copy)]

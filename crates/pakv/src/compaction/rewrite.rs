@@ -8,11 +8,9 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::manifest::SealedSegment;
 use crate::format::record::{Op, Record};
-use crate::format::{SegmentId, SeqNo, encode_into, frame};
+use crate::format::{SegmentId, SeqNo, SeqNoRange, encode_into, frame};
 use crate::index::SegmentState;
-use crate::segment::{
-    FrameReader, HintWriter, Next, Segment, SeqNoRange, encode_error, hint_entry,
-};
+use crate::segment::{FrameReader, HintWriter, Next, Segment, encode_error, hint_entry};
 use crate::stats::{CompactionProgress, CompactionReport};
 use crate::storage::{StorageFile, write_all_at};
 

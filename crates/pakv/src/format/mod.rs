@@ -51,6 +51,31 @@ impl fmt::Display for SegmentId {
     }
 }
 
+/// Where a record stands: segment, offset of its frame, length of its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) segment: SegmentId,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+}
+
+/// The smallest and largest sequence number among the records of a segment, as they go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeqNoRange {
+    pub(crate) min: SeqNo,
+    pub(crate) max: SeqNo,
+}
+
+impl SeqNoRange {
+    /// The range of no record: any record makes it its own.
+    pub(crate) const EMPTY: Self = Self { min: SeqNo::MAX, max: 0 };
+
+    pub(crate) fn add(&mut self, seqno: SeqNo) {
+        self.min = self.min.min(seqno);
+        self.max = self.max.max(seqno);
+    }
+}
+
 /// A file of the store's own naming, other than the manifest and the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OwnFile {

@@ -8,11 +8,11 @@ use std::sync::{Arc, mpsc};
 use crate::error::{Error, Result};
 use crate::format::hint::{HintEntry, HintKind};
 use crate::format::manifest::{Manifest, SealedSegment};
-use crate::format::{SegmentId, SeqNo};
+use crate::format::{Location, SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
-use crate::keydir::{KeyDir, KeyEntry, Location};
+use crate::keydir::{KeyDir, KeyEntry};
 use crate::options::Options;
-use crate::segment::{Segment, SeqNoRange, load_hint, rebuild_hint};
+use crate::segment::{Segment, load_hint, rebuild_hint};
 use crate::stats::RecoveryReport;
 use crate::storage::Storage;
 

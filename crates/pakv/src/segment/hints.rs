@@ -6,7 +6,7 @@ use super::{FrameReader, Next, Segment, encode_error};
 use crate::error::{Error, Result};
 use crate::format::hint::{HintEncoder, HintEntry, HintKind, decode_hint};
 use crate::format::record::{Op, Record};
-use crate::format::{SegmentId, SeqNo, StoreId};
+use crate::format::{SegmentId, StoreId};
 use crate::storage::{Storage, StorageFile, read_all, replace_file, write_all_at};
 
 /// Hints are never longer than this: a length field of 32 bits must hold every offset in them.
@@ -129,21 +129,4 @@ pub(crate) fn hint_entry<'a>(record: &Record<'a>, offset: u32, length: u32) -> H
         Op::Tombstone { key } => (HintKind::Tombstone, key),
     };
     HintEntry { offset, length, seqno: record.seqno, kind, key }
-}
-
-/// The smallest and largest sequence number among the records of a segment, as they go by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SeqNoRange {
-    pub(crate) min: SeqNo,
-    pub(crate) max: SeqNo,
-}
-
-impl SeqNoRange {
-    /// The range of no record: any record makes it its own.
-    pub(crate) const EMPTY: Self = Self { min: SeqNo::MAX, max: 0 };
-
-    pub(crate) fn add(&mut self, seqno: SeqNo) {
-        self.min = self.min.min(seqno);
-        self.max = self.max.max(seqno);
-    }
 }

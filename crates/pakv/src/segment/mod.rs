@@ -8,16 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use hints::{HintWriter, SeqNoRange, hint_entry, load_hint, rebuild_hint};
+pub(crate) use hints::{HintWriter, hint_entry, load_hint, rebuild_hint};
 pub(crate) use reader::{FrameReader, Next};
 
 use crate::error::{Error, Result};
 use crate::format::record::{Record, SegmentHeader, encode_segment_start};
 use crate::format::{
-    BadPreamble, FORMAT_VERSION, FileKind, PREAMBLE_BYTES, SegmentId, StoreId, decode_exact,
-    decode_preamble, frame,
+    BadPreamble, FORMAT_VERSION, FileKind, Location, PREAMBLE_BYTES, SegmentId, StoreId,
+    decode_exact, decode_preamble, frame,
 };
-use crate::keydir::Location;
 use crate::options::ReadMethod;
 use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at};
 
