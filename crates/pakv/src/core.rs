@@ -9,8 +9,8 @@
 //! | `compacting` | mutex; one compaction at a time | yes, for all of it |
 //! | `hinting` | mutex; whoever builds missing hints | yes, for all of it |
 //!
-//! Lock order, outermost first: `compacting`, `active`, `hinting`, `catalog`, `index`. `queue` is taken with
-//! none of them held; under it only `index` is, to look a condition up.
+//! Lock order, outermost first: `compacting`, `active`, `hinting`, `catalog`, `index`. `queue` is
+//! taken with none of them held; under it only `index` is, to look a condition up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};

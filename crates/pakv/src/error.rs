@@ -11,6 +11,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong, with what is needed to act on it.
 ///
 /// "Not found" is not an error: reads answer `None` and conditions answer `false`.
+///
+/// ```
+/// use pakv::{Error, Options};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path();
+/// match Options::new().create(false).open(path) {
+///     Err(Error::NoStore { path }) => println!("nothing at {}", path.display()),
+///     Err(error) if error.is_corruption() => println!("damaged: {error}"),
+///     other => drop(other?),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

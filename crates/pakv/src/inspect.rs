@@ -46,6 +46,20 @@ pub struct RecordInfo {
 
 /// The records of a segment file, in the order of the file, up to its end.
 ///
+/// ```
+/// use pakv::{Db, inspect};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path();
+/// let db = Db::open(path)?;
+/// db.set("name", "pakv")?;
+/// db.close()?;
+/// for record in inspect::segment(path.join("0000000001.log"))? {
+///     println!("{:>8} {:?} {}", record.offset, record.kind, record.key.escape_ascii());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Corrupt`] at the first bytes that are no record; [`Error::UnknownFormat`];
 /// [`Error::Io`], also where the file's name is not a segment's.
