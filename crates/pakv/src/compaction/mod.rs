@@ -17,6 +17,7 @@ mod plan;
 mod rewrite;
 mod throttle;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::Core;
@@ -215,17 +216,12 @@ fn run_to_end(
     report.bytes_before = states.iter().map(on_disk).sum();
     report.bytes_after = outputs.iter().map(|output| on_disk(&output.state)).sum();
     drop(states);
-    if let Err(error) = publish(core, inputs, &outputs) {
-        // The manifest may or may not have been replaced: neither side may be unlinked, and nothing
-        // may be written on top of what is not known. The next open decides.
-        core.poison(&error);
-        return Err(error);
-    }
-    if let Err(error) = follow(core, &outputs) {
-        core.poison(&error);
-        return Err(error);
-    }
-    retire(core, inputs);
+    // The manifest may or may not have been replaced, or the keydir have followed: neither side may
+    // be unlinked, and nothing may be written on top of what is not known. The next open decides.
+    publish(core, inputs, &outputs)
+        .and_then(|()| follow(core, &outputs))
+        .and_then(|()| retire(core, inputs))
+        .inspect_err(|error| core.poison(error))?;
     Ok(report)
 }
 
@@ -270,18 +266,27 @@ fn follow(core: &Core, outputs: &[Output]) -> Result<()> {
 }
 
 /// Nothing points at the inputs any more. Their files go when the last reader does.
-fn retire(core: &Core, inputs: &[SegmentId]) {
+///
+/// # Errors
+/// [`Error::Poisoned`] where something does point at them, which would be a bug: they stay.
+fn retire(core: &Core, inputs: &[SegmentId]) -> Result<()> {
     let mut index = core.index.write();
-    let mut gone = Vec::new();
-    for id in inputs {
-        if let Some(state) = index.segments.remove(id) {
-            debug_assert_eq!(state.live_bytes, 0, "segment {id} is retired while it is pointed at");
-            state.segment.retire();
-            gone.push(state.segment);
-        }
+    let is_pointed_at =
+        |id: &&SegmentId| index.segments.get(id).is_some_and(|state| state.live_bytes > 0);
+    if let Some(id) = inputs.iter().find(is_pointed_at) {
+        let reason = format!("segment {id} was compacted and the keydir still points into it");
+        return Err(Error::Poisoned { reason });
     }
+    let gone: Vec<SegmentState> =
+        inputs.iter().filter_map(|id| index.segments.remove(id)).collect();
     drop(index);
-    core.retired.lock().extend(gone.iter().map(std::sync::Arc::downgrade));
+    let mut retired = core.retired.lock();
+    for state in &gone {
+        state.segment.retire();
+        retired.push(Arc::downgrade(&state.segment));
+    }
+    drop(retired);
     // The files are unlinked here, with no lock held, unless someone still reads them.
     drop(gone);
+    Ok(())
 }
