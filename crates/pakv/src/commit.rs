@@ -306,7 +306,10 @@ impl Core {
         drop(guard);
         self.worker.wrote(group.buffer.len() as u64);
         if let Some(within) = group.sync_within.filter(|_| unsynced > 0) {
-            self.syncer.due(Instant::now() + within);
+            // An interval past what the clock can count never comes.
+            if let Some(due) = Instant::now().checked_add(within) {
+                self.syncer.due(due);
+            }
         }
         Ok((existed, unsynced))
     }

@@ -181,7 +181,11 @@ impl Core {
     pub(crate) fn close(&self) -> Result<()> {
         self.drain_queue();
         let _no_compaction = self.compacting.lock();
-        if self.closed.swap(true, Ordering::AcqRel) {
+        let was_closed = {
+            let _no_hints = self.hinting.lock();
+            self.closed.swap(true, Ordering::AcqRel)
+        };
+        if was_closed {
             return Ok(());
         }
         let result = self.seal_books();

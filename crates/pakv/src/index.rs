@@ -137,14 +137,16 @@ impl Index {
         now_ms: u64,
     ) -> bool {
         let length = u64::from(location.length);
+        let mut expires_at_ms = None;
         let old = match kind {
             HintKind::Tombstone => self.keydir.remove(key),
             HintKind::Set | HintKind::SetExpiring { .. } => {
-                let expires_at_ms = kind.expires_at_ms();
+                let entry = KeyEntry::new(location, seqno, kind.expires_at_ms());
+                expires_at_ms = entry.expires_at_ms();
                 if let Some(at) = expires_at_ms {
                     self.expiries.insert((at, key.into()));
                 }
-                self.keydir.insert(key, KeyEntry::new(location, seqno, expires_at_ms))
+                self.keydir.insert(key, entry)
             }
         };
         if let Some(state) = self.segments.get_mut(&location.segment) {
@@ -159,7 +161,7 @@ impl Index {
         let Some(old) = old else { return false };
         self.forget_live(old.location);
         let at = old.expires_at_ms();
-        if at.is_some() && at != kind.expires_at_ms() {
+        if at != expires_at_ms {
             self.forget_expiry(at, key);
         }
         let segments = &self.segments;
@@ -208,6 +210,7 @@ impl Index {
         while swept < limit && self.next_expiry_ms().is_some_and(|at| at <= now_ms) {
             let Some((_, key)) = self.expiries.pop_first() else { break };
             if let Some(entry) = self.keydir.remove(&key) {
+                debug_assert!(entry.expires_at_ms().is_some_and(|at| at <= now_ms));
                 self.forget_live(entry.location);
             }
             swept += 1;

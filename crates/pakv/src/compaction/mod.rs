@@ -41,6 +41,8 @@ const MOVES_PER_HOLD: usize = 512;
 /// Whatever a run fails with. Nothing is lost by it.
 pub(crate) fn run_planned(core: &Core, rate: Option<u64>) -> Result<bool> {
     let _one_at_a_time = core.compacting.lock();
+    // Asked under the lock: behind a close the files are somebody else's.
+    core.check_writable()?;
     match make_plan(core) {
         Plan::Nothing => Ok(false),
         Plan::SealActive => {
@@ -88,8 +90,10 @@ pub(crate) fn run_forced(
 ///
 /// # Errors
 /// [`Error::Corrupt`] where a segment is damaged: it is set aside and the rest goes on.
+/// [`Error::Closed`] behind a close.
 pub(crate) fn build_hints(core: &Core) -> Result<()> {
     let _one_at_a_time = core.hinting.lock();
+    core.check_writable()?;
     let store = core.catalog.lock().store;
     let mut result = Ok(());
     loop {
