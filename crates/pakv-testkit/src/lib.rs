@@ -1,1 +1,26 @@
-//! Test tools of pakv.
+//! The test tools of pakv. Unpublished: only the tests of this workspace use it.
+//!
+//! - [`Model`]: what a store should answer, in a few lines over a `BTreeMap`.
+//! - [`Op`] and [`ops`]: everything that can be done to a store, as data, and random lists of it
+//!   that shrink.
+//! - [`TestStore`]: a store and its model in step; what one answers is compared with the other, and
+//!   when it is dropped it is closed, opened again and compared once more.
+//! - [`script`]: plain-text scripts of commands with the expected output beside each.
+//! - [`files`]: what tests do to the files of a store behind its back: copy, cut, flip, list.
+//! - [`dump`]: what the files of a store hold, as text.
+//! - [`kill`]: what child processes do, first of all the workload of the `kill -9` runs, known to
+//!   the child that writes and to the parent that checks.
+//!
+//! A tool here panics when a check fails: it runs in tests only.
+
+pub mod dump;
+pub mod files;
+pub mod kill;
+mod model;
+pub mod ops;
+pub mod script;
+mod store;
+
+pub use model::Model;
+pub use ops::Op;
+pub use store::{Reopen, TestStore};

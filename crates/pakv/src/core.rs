@@ -22,7 +22,7 @@ use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::index::{Found, Index};
 use crate::manifest;
 use crate::options::Options;
-use crate::segment::Segment;
+use crate::segment::Files;
 use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
 use crate::storage::{LockGuard, Storage};
 use crate::sync::{Condvar, Mutex, OnceLock, RwLock};
@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) hinting: Mutex<()>,
     pub(crate) compaction_stats: Mutex<CompactionStats>,
     /// Segments that compaction has replaced, while someone still reads them.
-    pub(crate) retired: Mutex<Vec<Weak<Segment>>>,
+    pub(crate) retired: Mutex<Vec<Weak<Files>>>,
     /// Wakes the background thread, and tells it to stop.
     pub(crate) worker: Signal,
     /// Wakes the thread that syncs for `Durability::Interval`.
@@ -142,7 +142,7 @@ impl Core {
         let manifest_bytes = self.catalog.lock().encode().map_or(0, |bytes| bytes.len() as u64);
         let retired_segments = {
             let mut retired = self.retired.lock();
-            retired.retain(|segment| segment.strong_count() > 0);
+            retired.retain(|files| files.strong_count() > 0);
             retired.len() as u64
         };
         let index = self.index.read();

@@ -17,7 +17,6 @@ mod plan;
 mod rewrite;
 mod throttle;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::Core;
@@ -287,7 +286,7 @@ fn retire(core: &Core, inputs: &[SegmentId]) -> Result<()> {
     let mut retired = core.retired.lock();
     for state in &gone {
         state.segment.retire();
-        retired.push(Arc::downgrade(&state.segment));
+        retired.push(state.segment.files());
     }
     drop(retired);
     // The files are unlinked here, with no lock held, unless someone still reads them.

@@ -55,7 +55,8 @@ impl Db {
         self.compact_with(|_| ())
     }
 
-    /// As [`Db::compact`], telling `progress` after every record how far it has come.
+    /// As [`Db::compact`], telling `progress` after every record how far it has come. `progress` must
+    /// neither compact nor close the store: it would wait for itself.
     ///
     /// ```
     /// use pakv::Db;

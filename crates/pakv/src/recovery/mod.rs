@@ -112,7 +112,8 @@ fn finish(
 ) -> Recovered {
     let visible = loaded.newest_seqno.max(catalog.next_seqno.saturating_sub(1));
     let (keydir, segments) = loaded.into_parts();
-    let index = Index::new(keydir, segments, visible);
+    let mut index = Index::new(keydir, segments, visible);
+    index.sweep_expired(options.clock.now_ms(), usize::MAX);
     report.keys = index.len(options.clock.now_ms());
     report.segments = index.segments.len() as u64;
     let active = active.map(|active| Active { next_seqno: visible + 1, ..active });

@@ -5,8 +5,8 @@ mod hints;
 mod reader;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 pub(crate) use hints::{HintWriter, hint_entry, load_hint, rebuild_hint};
 pub(crate) use reader::{FrameReader, Next};
@@ -20,15 +20,23 @@ use crate::format::{
 use crate::options::ReadMethod;
 use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at};
 
-/// An open segment. Shared by everyone who may read from it; the file of a retired one is removed
+/// An open segment. Shared by everyone who may read from it; the files of a retired one are removed
 /// when the last of them lets go.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) id: SegmentId,
     pub(crate) salt: u32,
     pub(crate) path: PathBuf,
-    storage: Arc<dyn Storage>,
     source: Source,
+    files: Arc<Files>,
+}
+
+/// The files of a segment: shared by the object that stood for it while it was active and the one
+/// since it was sealed, so that whoever still reads through either keeps them.
+#[derive(Debug)]
+pub(crate) struct Files {
+    storage: Arc<dyn Storage>,
+    id: SegmentId,
     retired: AtomicBool,
 }
 
@@ -128,9 +136,12 @@ impl Segment {
             id,
             salt,
             path: storage.path().join(id.log_name()),
-            storage: storage.clone(),
             source: Source::File(file),
-            retired: AtomicBool::new(false),
+            files: Arc::new(Files {
+                storage: storage.clone(),
+                id,
+                retired: AtomicBool::new(false),
+            }),
         }
     }
 
@@ -151,9 +162,8 @@ impl Segment {
             id: self.id,
             salt: self.salt,
             path: self.path.clone(),
-            storage: self.storage.clone(),
             source,
-            retired: AtomicBool::new(false),
+            files: self.files.clone(),
         }
     }
 
@@ -162,6 +172,7 @@ impl Segment {
         match &self.source {
             Source::File(file) => Ok(file.clone()),
             Source::Mapped(_) => self
+                .files
                 .storage
                 .open(&self.id.log_name(), false)
                 .map_err(Error::io("open", self.path.as_path())),
@@ -170,7 +181,12 @@ impl Segment {
 
     /// Compaction has replaced the segment: its files go when the last reader lets go.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+        self.files.retired.store(true, Ordering::Release);
+    }
+
+    /// Tells how long the files of a retired segment are still read.
+    pub(crate) fn files(&self) -> Weak<Files> {
+        Arc::downgrade(&self.files)
     }
 
     /// Reads one record, verifies its checksum and that it is of `key`, and gives its value.
@@ -210,7 +226,7 @@ impl Segment {
     }
 }
 
-impl Drop for Segment {
+impl Drop for Files {
     fn drop(&mut self) {
         if *self.retired.get_mut() {
             // What cannot be removed now is an orphan, and goes at the next open.

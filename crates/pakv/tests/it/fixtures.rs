@@ -1,5 +1,5 @@
-//! Stores of every released format, kept as they were written. They open for ever; none is ever made
-//! again, because the program that wrote it is the one that users have data from.
+//! Stores of every released format, kept as they were written. They open for ever; none is ever
+//! made again, because the program that wrote it is the one that users have data from.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

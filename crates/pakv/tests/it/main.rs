@@ -1,1 +1,20 @@
-fn main() {}
+//! The integration tests of the library: one binary, since linking is most of the cost of a test on
+//! a small machine.
+
+mod concurrent; // readers, writers, transactions, snapshots and compaction together
+mod conditions; // compare-and-set, update, batches, transactions
+mod crash_states; // what a crash in compaction or rotation can leave, made by copying files
+mod damage; // a byte flipped, a file cut, lost, swapped or newer: the truth or a typed error
+mod errors; // what bad calls get, and how it reads
+mod fixtures;
+mod history; // for the others: a store whose every state is known
+mod limits; // each limit below, at and above it
+mod locking; // one writer; readers beside it that write nothing
+mod model; // random operations against the reference model
+mod recovery; // the active segment cut at every byte, torn tails, holes
+mod regressions;
+mod scan; // order, ranges, both ends, laziness
+mod scripts; // plain-text scripts with the expected output beside each command
+mod snapshot; // a consistent view while writes and compaction go on
+mod ttl; // expiry to the millisecond, nothing older revived, bytes given back
+mod values; // the plain verbs, any bytes, typed values

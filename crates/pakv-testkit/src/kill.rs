@@ -1,0 +1,266 @@
+//! What the child processes of `tests/processes.rs` do, first of all the workload of the `kill -9`
+//! runs. That is a function of a seed, a thread and a step number, so that the child that writes
+//! need only print how far it came and the parent knows what must be there.
+//!
+//! Each thread of the child has keys of its own and prints a step once the store has acknowledged
+//! it; so after a kill the keys of a thread show every printed step and perhaps the one that was in
+//! flight, whole.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use fastrand::Rng;
+use pakv::{Db, Durability, Expiry, Options, ReadMethod, Result, WriteBatch};
+
+use crate::Model;
+
+/// How many threads of the child write.
+pub const THREADS: usize = 3;
+
+/// How many keys each of them has: few, so that most writes make garbage and compaction always
+/// finds some.
+const KEYS: usize = 24;
+
+/// A step of one thread.
+#[derive(Debug)]
+pub struct Step {
+    how: How,
+    writes: Vec<Write>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Single,
+    Update,
+    Batch,
+    Transaction,
+}
+
+#[derive(Debug)]
+struct Write {
+    key: Vec<u8>,
+    /// `None` deletes.
+    value: Option<Vec<u8>>,
+    /// Whether the value's expiry has passed already: the key is then not there, and no older value
+    /// either.
+    expired: bool,
+}
+
+/// The name of a key begins with this.
+pub fn key_prefix(thread: usize) -> String {
+    format!("thread-{thread}/")
+}
+
+/// Step `number` of a thread.
+pub fn step(seed: u64, thread: usize, number: u64) -> Step {
+    // Mixed so that neighbouring steps have nothing in common.
+    let mut rng =
+        Rng::with_seed(seed ^ (number << 8 | thread as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let how = match rng.u8(..10) {
+        0..=5 => How::Single,
+        6 => How::Update,
+        7 => How::Transaction,
+        _ => How::Batch,
+    };
+    let count = if matches!(how, How::Batch | How::Transaction) { rng.usize(1..6) } else { 1 };
+    let writes = (0..count).map(|index| {
+        let key = format!("{}{:02}", key_prefix(thread), rng.usize(..KEYS)).into_bytes();
+        let len = if rng.u8(..20) == 0 { 3_000 } else { rng.usize(..200) };
+        let mut value = format!("step {number} write {index} ").into_bytes();
+        value.resize(value.len() + len, b'.');
+        let delete = how != How::Update && rng.u8(..4) == 0;
+        let expired = how != How::Update && rng.u8(..10) == 0;
+        Write { key, value: (!delete).then_some(value), expired }
+    });
+    Step { how, writes: writes.collect() }
+}
+
+impl Step {
+    /// What the step does to the contents.
+    pub fn apply_to(&self, model: &mut Model) {
+        for write in &self.writes {
+            match &write.value {
+                Some(value) => model.set(&write.key, value, write.expired.then_some(0)),
+                None => {
+                    model.delete(&write.key);
+                }
+            }
+        }
+    }
+
+    fn apply(&self, db: &Db) -> Result<()> {
+        let expiry = |write: &Write| match write.expired {
+            true => Expiry::At(UNIX_EPOCH),
+            false => Expiry::Never,
+        };
+        match self.how {
+            How::Single => self.writes.iter().try_for_each(|write| match &write.value {
+                Some(value) => db.set_with_expiry(&write.key, value, expiry(write)),
+                None => db.delete(&write.key).map(|_| ()),
+            }),
+            How::Update => self
+                .writes
+                .iter()
+                .try_for_each(|write| db.update(&write.key, |_| write.value.clone()).map(|_| ())),
+            How::Batch => {
+                let mut batch = WriteBatch::new();
+                for write in &self.writes {
+                    match &write.value {
+                        Some(value) => batch.set_with_expiry(
+                            write.key.as_slice(),
+                            value.as_slice(),
+                            expiry(write),
+                        ),
+                        None => batch.delete(write.key.as_slice()),
+                    };
+                }
+                db.write(&batch)
+            }
+            How::Transaction => {
+                let mut transaction = db.transaction()?;
+                for write in &self.writes {
+                    match &write.value {
+                        Some(value) => {
+                            transaction.set_with_expiry(
+                                write.key.as_slice(),
+                                value.as_slice(),
+                                expiry(write),
+                            );
+                        }
+                        None => transaction.delete(write.key.as_slice()),
+                    }
+                }
+                transaction.commit()
+            }
+        }
+    }
+}
+
+/// The options of the runs: tiny segments and an eager compaction, so that a run of a few
+/// milliseconds rotates and compacts. The durability is the seed's; a killed process loses nothing
+/// under any.
+pub fn options(seed: u64) -> Options {
+    let durability = match seed % 3 {
+        0 => Durability::Sync,
+        1 => Durability::Interval(Duration::from_millis(2)),
+        _ => Durability::Buffered,
+    };
+    Options::new()
+        .durability(durability)
+        .segment_bytes(2_048)
+        .compaction_min_garbage(1_024)
+        .compaction_space_amplification(1.2)
+        .compaction_rate(None)
+        .lock_wait(Duration::from_secs(5))
+}
+
+/// Writes until it is killed: the child's main function. Prints `opening`, `open` and then `THREAD
+/// STEP` for each acknowledged step.
+///
+/// # Errors
+/// Those of the store: there should be none.
+pub fn write_until_killed(dir: &Path, seed: u64, first_steps: &[u64]) -> Result<()> {
+    say("opening");
+    let db = options(seed).open(dir)?;
+    say("open");
+    std::thread::scope(|scope| {
+        let mut writers = Vec::new();
+        for (thread, first_step) in first_steps.iter().enumerate() {
+            let db = db.clone();
+            writers.push(scope.spawn(move || -> Result<()> {
+                for number in *first_step.. {
+                    step(seed, thread, number).apply(&db)?;
+                    say(&format!("{thread} {number}"));
+                }
+                Ok(())
+            }));
+        }
+        // A reader holds on to retired segments for a while, and a compaction now and then comes by
+        // call.
+        loop {
+            let snapshot = db.snapshot()?;
+            for entry in snapshot.scan() {
+                entry.value()?;
+            }
+            db.compact()?;
+            if let Some(ended) = writers.iter().position(std::thread::ScopedJoinHandle::is_finished)
+            {
+                return writers.swap_remove(ended).join().expect("a writer does not panic");
+            }
+        }
+    })
+}
+
+/// Opens a store, prints `open` and holds it until standard input ends.
+///
+/// # Errors
+/// Those of the open.
+pub fn hold(dir: &Path) -> Result<()> {
+    let db = Db::open(dir)?;
+    say("open");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    db.close()
+}
+
+/// What [`fill_until_it_fails`] writes under a key, which is a number.
+pub fn fill_value(number: u64) -> Vec<u8> {
+    format!("{number} ").repeat(20).into_bytes()
+}
+
+/// Writes numbered keys until a write fails, as it does under a limit on the size of files. Prints
+/// `ok NUMBER` for each acknowledged write, `failed ERROR` for the first that is not, and `poisoned
+/// ERROR` for the one after it.
+///
+/// # Errors
+/// Those of reading what was acknowledged, which must go on.
+pub fn fill_until_it_fails(dir: &Path, segment_bytes: u64) -> Result<()> {
+    let options = Options::new().segment_bytes(segment_bytes).background_compaction(false);
+    let db = options.open(dir)?;
+    let mut number = 0;
+    let failure = loop {
+        match db.set(number.to_string(), fill_value(number)) {
+            Ok(()) => say(&format!("ok {number}")),
+            Err(error) => break error,
+        }
+        number += 1;
+    };
+    say(&format!("failed {failure:?}"));
+    if let Err(error) = db.set("another", "write") {
+        say(&format!("poisoned {error:?}"));
+    }
+    for number in 0..number {
+        assert_eq!(db.get(number.to_string())?, Some(fill_value(number)), "reads go on");
+    }
+    say("read");
+    Ok(())
+}
+
+/// Reads every value and prints how many there are, or the error.
+///
+/// # Errors
+/// None: they are printed.
+pub fn read_all(dir: &Path, positional: bool) -> Result<()> {
+    let method = if positional { ReadMethod::Positional } else { ReadMethod::Mapped };
+    let count = || -> Result<usize> {
+        let db = Options::new().read_method(method).background_compaction(false).open(dir)?;
+        let mut values = 0;
+        for entry in db.scan()? {
+            entry.value()?;
+            values += 1;
+        }
+        Ok(values)
+    };
+    match count() {
+        Ok(values) => say(&format!("{values} values")),
+        Err(error) => say(&format!("error: {error}")),
+    }
+    Ok(())
+}
+
+/// One line in one write, so that lines of several threads do not mix and none is left in a buffer.
+fn say(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush());
+    written.expect("the parent reads until this process ends");
+}
