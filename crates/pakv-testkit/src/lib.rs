@@ -10,6 +10,8 @@
 //! - [`dump`]: what the files of a store hold, as text.
 //! - [`kill`]: what child processes do, first of all the workload of the `kill -9` runs, known to
 //!   the child that writes and to the parent that checks.
+//! - [`sim`]: a simulated disk that loses, tears, reorders and fails, and a checker that crashes
+//!   stores on it.
 //!
 //! A tool here panics when a check fails: it runs in tests only.
 
@@ -19,6 +21,7 @@ pub mod kill;
 mod model;
 pub mod ops;
 pub mod script;
+pub mod sim;
 mod store;
 
 pub use model::Model;

@@ -219,18 +219,13 @@ impl Index {
     }
 
     /// Takes in one record of a finished compaction output: the keydir follows if it still points
-    /// at that record.
+    /// at that record. Doing so twice is as doing so once.
     pub(crate) fn move_record(&mut self, entry: &HintEntry<'_>, to: SegmentId) {
-        let length = u64::from(entry.length);
         let location = Location { segment: to, offset: entry.offset, length: entry.length };
-        if entry.kind == HintKind::Tombstone {
-            if let Some(state) = self.segments.get_mut(&to) {
-                state.tombstone_bytes += length;
-            }
-        } else if let Some(old) = self.keydir.compare_and_move(entry.key, entry.seqno, location) {
+        if let Some(old) = self.keydir.compare_and_move(entry.key, entry.seqno, location) {
             self.forget_live(old);
             if let Some(state) = self.segments.get_mut(&to) {
-                state.live_bytes += length;
+                state.live_bytes += u64::from(entry.length);
             }
         }
     }

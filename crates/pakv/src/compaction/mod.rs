@@ -22,6 +22,7 @@ use std::time::Instant;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::SegmentId;
+use crate::format::hint::HintEntry;
 use crate::index::SegmentState;
 use crate::manifest;
 use crate::segment::{load_hint, rebuild_hint};
@@ -246,24 +247,24 @@ fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> 
     Ok(())
 }
 
-/// Lets the keydir follow, output by output, as its hint tells.
+/// Lets the keydir follow, output by output, as its hint tells, or the segment itself where the hint
+/// cannot be read back.
 fn follow(core: &Core, outputs: &[Output]) -> Result<()> {
     let store = core.catalog.lock().store;
     for output in outputs {
-        let SegmentState { segment, bytes, .. } = &output.state;
+        let SegmentState { segment, first_record, bytes, .. } = &output.state;
         let mut index = core.index.write();
         let mut moved = 0;
-        let loaded = load_hint(&*core.storage, store, segment.id, *bytes, |entry| {
+        let mut move_record = |entry: &HintEntry<'_>| {
             index.move_record(entry, segment.id);
             moved += 1;
             if moved % MOVES_PER_HOLD == 0 {
                 crate::sync::let_others_in(&mut index);
             }
-        });
-        loaded.map_err(|reason| {
-            let path = core.storage.path().join(segment.id.hint_name());
-            Error::corrupt(&path, 0, reason)
-        })?;
+        };
+        if load_hint(&*core.storage, store, segment.id, *bytes, &mut move_record).is_err() {
+            rebuild_hint(None, store, segment, *first_record, *bytes, &mut move_record)?;
+        }
     }
     Ok(())
 }

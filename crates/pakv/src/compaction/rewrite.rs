@@ -54,6 +54,7 @@ struct Writing {
     bytes: u32,
     buffer: Vec<u8>,
     records: u32,
+    tombstone_bytes: u64,
     seqnos: SeqNoRange,
 }
 
@@ -189,6 +190,7 @@ impl<'a> Rewriter<'a> {
             bytes: first_record,
             buffer: Vec::new(),
             records: 0,
+            tombstone_bytes: 0,
             seqnos: SeqNoRange::EMPTY,
         })
     }
@@ -233,6 +235,9 @@ impl Writing {
         self.hint.push(&hint_entry(&record, offset, length))?;
         self.bytes += length;
         self.records += 1;
+        if matches!(record.op, Op::Tombstone { .. }) {
+            self.tombstone_bytes += u64::from(length);
+        }
         self.seqnos.add(record.seqno);
         if self.buffer.len() >= WRITE_BYTES {
             self.flush()?;
@@ -272,6 +277,7 @@ impl Writing {
             bytes: self.bytes,
             records: self.records,
             seqnos: self.seqnos,
+            tombstone_bytes: self.tombstone_bytes,
             sealed: true,
             hint_bytes: Some(hint_bytes),
             ..SegmentState::empty(Arc::new(segment), self.first_record)

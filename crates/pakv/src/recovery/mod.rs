@@ -57,7 +57,12 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
     let lock = lock(options, &**storage)?;
     let mut report = RecoveryReport::default();
     let mut catalog = match manifest::load(&**storage)? {
-        Some(catalog) => catalog,
+        Some(catalog) => {
+            // Whoever put it in place may have been killed before the directory was synced: nothing
+            // may be removed or acknowledged on the word of a manifest that a power cut takes back.
+            storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
+            catalog
+        }
         None => {
             // Asked again, under the lock.
             check_may_create(&**storage, options.create)?;

@@ -1,0 +1,30 @@
+//! A simulated disk behind the engine's `Storage` trait, and a checker that crashes stores on it.
+//!
+//! - [`SimStorage`]: one directory on one simulated machine. It knows what is durable and what is
+//!   only in the page cache, fails any call it is told to, and turns into what a power cut would
+//!   have left.
+//! - [`Lie`]: storages that break their promises on purpose, to test the checker.
+//! - [`check_seed`]: one seeded run of a store through writes, compactions, faults and crashes,
+//!   crashes of the recovery from a crash included; every state is compared with a model.
+//! - [`sweep_script`]: one scripted run, with every single call failing in turn.
+//!
+//! Everything follows from a seed. The one thing that does not is the identity that a store draws
+//! when it is created: it changes checksums, never a length, a call or an order.
+
+mod checker;
+mod crash;
+mod disk;
+mod fault;
+mod history;
+mod liar;
+mod session;
+mod storage;
+mod sweep;
+mod workload;
+
+pub use checker::{Config, Failure, Tally, check_seed};
+pub use crash::CrashMode;
+pub use fault::{CallKind, Effect, Fault, FaultError};
+pub use liar::Lie;
+pub use storage::{Call, SimStorage};
+pub use sweep::{SweepTally, sweep_script};
