@@ -280,7 +280,7 @@ impl Core {
         group.hashes = std::mem::take(&mut queue.in_flight);
         let result = result.map(|(existed, _)| existed);
         if let Some(shared) = group.shared.take() {
-            let told = result.as_ref().map(Clone::clone).map_err(ToString::to_string);
+            let told = result.as_ref().map(Clone::clone).map_err(Error::poison_reason);
             let _ = shared.set(told);
         }
         queue.spare = group.reset();

@@ -107,7 +107,7 @@ impl Core {
 
     /// Refuses writes from here on: what is on the disk is no longer known. The first reason stays.
     pub(crate) fn poison(&self, error: &Error) {
-        let _ = self.poison.set(error.to_string());
+        let _ = self.poison.set(error.poison_reason());
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {

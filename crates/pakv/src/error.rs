@@ -194,6 +194,14 @@ impl Error {
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
+    /// What to tell those who are refused because of this error.
+    pub(crate) fn poison_reason(&self) -> String {
+        match self {
+            Error::Poisoned { reason } => reason.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// For `map_err`: wraps what the operating system said with what was tried, and on which file.
     pub(crate) fn io<'a>(
         action: &'static str,

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::frame;
 use super::{
-    FileKind, PREAMBLE_BYTES, SegmentId, SeqNo, StoreId, decode_exact, decode_preamble,
-    encode_file_start,
+    FileKind, PREAMBLE_BYTES, SEGMENT_ID_MAX, SEQNO_MAX, SegmentId, SeqNo, StoreId, decode_exact,
+    decode_preamble, encode_file_start,
 };
 
 /// The whole content of the file, in one frame.
@@ -73,6 +73,9 @@ impl Manifest {
         if ids.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err("it lists a segment twice".to_string());
         }
+        if self.next_segment > SEGMENT_ID_MAX || self.next_seqno > SEQNO_MAX {
+            return Err("its numbers are larger than any store's".to_string());
+        }
         if ids.last().is_some_and(|last| *last >= self.next_segment) {
             return Err("it lists a segment that was never given a number".to_string());
         }
@@ -128,7 +131,9 @@ mod tests {
         };
         let unnumbered = Manifest { next_segment: SegmentId(3), ..manifest() };
         let unordered = Manifest { next_seqno: 40, ..manifest() };
-        for wrong in [twice, unnumbered, unordered] {
+        let endless = Manifest { next_seqno: u64::MAX, ..manifest() };
+        let crowded = Manifest { next_segment: SegmentId(u32::MAX), ..manifest() };
+        for wrong in [twice, unnumbered, unordered, endless, crowded] {
             let bytes = wrong.encode().expect("it encodes");
             assert!(Manifest::decode(&bytes).is_err(), "{wrong:?} was taken");
         }

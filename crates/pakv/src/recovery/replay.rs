@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::load::{Gathered, Loaded, open_listed};
 use crate::commit::Active;
 use crate::error::{Error, Result};
-use crate::format::SeqNo;
 use crate::format::frame::FrameFinder;
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::format::record::Record;
+use crate::format::{SEQNO_MAX, SeqNo};
 use crate::index::SegmentState;
 use crate::segment::{FrameReader, Next, Segment, hint_entry};
 use crate::stats::RecoveryReport;
@@ -169,8 +169,8 @@ impl Batches {
         offset: u32,
         length: u32,
     ) -> std::result::Result<(), String> {
-        if record.seqno <= self.newest {
-            return Err("its sequence number is not behind the one before it".to_string());
+        if record.seqno <= self.newest || record.seqno > SEQNO_MAX {
+            return Err("its sequence number is not one that could be here".to_string());
         }
         if self.expected_rest.is_some_and(|rest| record.batch_rest.checked_add(1) != Some(rest)) {
             return Err("it does not continue the batch before it".to_string());
