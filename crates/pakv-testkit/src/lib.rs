@@ -10,6 +10,8 @@
 //! - [`dump`]: what the files of a store hold, as text.
 //! - [`kill`]: what child processes do, first of all the workload of the `kill -9` runs, known to
 //!   the child that writes and to the parent that checks.
+//! - [`power`]: power cuts, failed syncs and full disks of real file systems; the order of system
+//!   calls.
 //! - [`sim`]: a simulated disk that loses, tears, reorders and fails, and a checker that crashes
 //!   stores on it.
 //!
@@ -20,6 +22,7 @@ pub mod files;
 pub mod kill;
 mod model;
 pub mod ops;
+pub mod power;
 pub mod script;
 pub mod sim;
 mod store;
