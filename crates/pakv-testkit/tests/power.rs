@@ -58,8 +58,8 @@ fn a_store_that_does_not_sync_is_caught() {
         private_mounts()?;
         // One less than a multiple of three: the workload is with `Durability::Buffered`.
         let mut cuts = Cuts::new(Filesystem::Ext4, Path::new(CHILD), 3_000_002)?;
-        let problem = (0..24).find_map(|_| cuts.cut().err());
-        let problem = problem.expect("a store that does not sync loses writes in 24 cuts");
+        let problem = (0..150).find_map(|_| cuts.cut().err());
+        let problem = problem.expect("a store that does not sync loses writes in 150 cuts");
         // Which check notices it first differs from run to run.
         println!("caught: {problem}");
         if let Some((_, kept)) = problem.split_once("as the cut left it: ") {
