@@ -30,7 +30,7 @@ pub struct Tally {
     pub acknowledged: u64,
     /// Steps whose acknowledgement was read later than that.
     pub acknowledged_late: u64,
-    /// How many of those were gone: see [`super::ledger`] for why they may.
+    /// How many of those were gone: the head of `ledger.rs` says why they may be.
     pub late_and_gone: u64,
     /// Children that SIGBUS ended, after the cut.
     pub bus_errors: u64,
