@@ -419,28 +419,18 @@ impl Core {
         }
     }
 
-    /// Makes what has been appended durable without keeping writers from appending more.
+    /// Makes what has been appended durable. Writers wait: two syncs of one file at once could share
+    /// one failure, which the operating system tells only one of them.
     ///
     /// # Errors
     /// A failure poisons the store.
     pub(crate) fn sync_active(&self) -> Result<()> {
-        let (segment, file, bytes) = {
-            let guard = self.active.lock();
-            match guard.as_ref().filter(|active| active.synced < active.bytes) {
-                Some(active) => (active.segment.clone(), active.file.clone(), active.bytes),
-                None => return Ok(()),
-            }
-        };
+        let mut guard = self.active.lock();
         self.check_writable()?;
-        file.sync()
-            .map_err(Error::io("sync", segment.path.as_path()))
-            .inspect_err(|error| self.poison(error))?;
-        if let Some(active) =
-            self.active.lock().as_mut().filter(|active| active.segment.id == segment.id)
-        {
-            active.synced = active.synced.max(bytes);
+        match guard.as_mut() {
+            Some(active) => active.sync().inspect_err(|error| self.poison(error)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -234,6 +234,8 @@ fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> 
     core.storage.sync_dir().map_err(Error::io("sync", core.storage.path()))?;
     core.sync_active()?;
     let mut catalog = core.catalog.lock();
+    // Asked again: what was synced may have been the last thing that went well.
+    core.check_writable()?;
     let mut next = catalog.clone();
     next.sealed.retain(|sealed| !inputs.contains(&sealed.segment));
     next.sealed.extend(outputs.iter().map(|output| output.sealed));
