@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::{self, FRAME_HEADER_BYTES};
 use crate::format::manifest::{ActiveSegment, SealedSegment};
 use crate::format::record::{Op, Record};
-use crate::format::{SegmentId, SeqNo, SeqNoRange};
+use crate::format::{Location, SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
 use crate::limits::MAX_BATCH_BYTES;
 use crate::manifest;
@@ -51,7 +51,7 @@ impl Active {
     /// Syncs what is not yet known durable.
     ///
     /// # Errors
-    /// After one the caller poisons the store: a second sync could succeed and prove nothing.
+    /// The store is poisoned then: a second sync could succeed and prove nothing.
     pub(crate) fn sync(&mut self) -> Result<()> {
         if self.synced < self.bytes {
             self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))?;
@@ -296,11 +296,11 @@ impl Core {
         // Asked again: a group may have failed while this one gathered.
         self.check_writable()?;
         let Some(active) = guard.as_mut() else { return Err(Error::Closed) };
-        let result = self.append_group(active, group);
-        if let Err(error) = &result {
-            self.poison(error);
-        }
-        let start = result?;
+        let start = self
+            .append_group(active, group)
+            // A sync that failed meanwhile may be one that this group's segment was sealed by.
+            .and_then(|start| self.poison.check().map(|()| start))
+            .inspect_err(|error| self.poison(error))?;
         let existed = self.publish_group(active, group, start);
         let unsynced = active.bytes - active.synced;
         drop(guard);
@@ -347,8 +347,10 @@ impl Core {
             let body = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
             // It was encoded by `enqueue`, so it decodes.
             let Ok(record) = Record::decode(body) else { continue };
-            let location = Core::location(active, start + offset, bytes.len() as u32);
-            let entry = hint_entry(&record, location.offset, location.length);
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let entry = hint_entry(&record, start + offset, length);
+            let location =
+                Location { segment: active.segment.id, offset: entry.offset, length: entry.length };
             if index.publish(entry.key, entry.seqno, entry.kind, location, now_ms) {
                 existed.push(records);
             }

@@ -17,15 +17,15 @@ use std::sync::{Arc, Weak};
 
 use crate::commit::{Active, Queue};
 use crate::error::{Error, Result};
-use crate::format::Location;
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::index::{Found, Index};
 use crate::manifest;
 use crate::options::Options;
+use crate::poison::Poison;
 use crate::segment::Files;
 use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
 use crate::storage::{LockGuard, Storage};
-use crate::sync::{Condvar, Mutex, OnceLock, RwLock};
+use crate::sync::{Condvar, Mutex, RwLock};
 use crate::worker::Signal;
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct Core {
     pub(crate) worker: Signal,
     /// Wakes the thread that syncs for `Durability::Interval`.
     pub(crate) syncer: Signal,
-    poison: OnceLock<String>,
+    pub(crate) poison: Arc<Poison>,
     closed: AtomicBool,
     lock: Mutex<Option<LockGuard>>,
 }
@@ -65,7 +65,12 @@ pub(crate) struct Recovered {
 }
 
 impl Core {
-    pub(crate) fn new(options: Options, storage: Arc<dyn Storage>, recovered: Recovered) -> Self {
+    pub(crate) fn new(
+        options: Options,
+        storage: Arc<dyn Storage>,
+        poison: Arc<Poison>,
+        recovered: Recovered,
+    ) -> Self {
         let next_seqno = recovered.catalog.next_seqno.max(recovered.index.visible + 1);
         Self {
             options,
@@ -82,7 +87,7 @@ impl Core {
             retired: Mutex::new(Vec::new()),
             worker: Signal::new(),
             syncer: Signal::new(),
-            poison: OnceLock::new(),
+            poison,
             closed: AtomicBool::new(false),
             lock: Mutex::new(recovered.lock),
         }
@@ -102,16 +107,16 @@ impl Core {
         if self.options.read_only {
             return Err(Error::ReadOnly { path: self.storage.path().to_path_buf() });
         }
-        self.poison.get().map_or(Ok(()), |reason| Err(Error::Poisoned { reason: reason.clone() }))
+        self.poison.check()
     }
 
-    /// Refuses writes from here on: what is on the disk is no longer known. The first reason stays.
+    /// Refuses writes from here on. The first reason stays.
     pub(crate) fn poison(&self, error: &Error) {
-        let _ = self.poison.set(error.poison_reason());
+        self.poison.set(error.poison_reason());
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.poison.get().is_some()
+        self.poison.reason().is_some()
     }
 
     /// The version of `key` that reads see, or that a snapshot at `at` sees, unless it has expired.
@@ -172,7 +177,7 @@ impl Core {
             seqno: index.visible,
             compaction: self.compaction_stats.lock().clone(),
             recovery: self.recovery.clone(),
-            poisoned: self.poison.get().cloned(),
+            poisoned: self.poison.reason().map(str::to_string),
         })
     }
 
@@ -199,9 +204,7 @@ impl Core {
     fn seal_books(&self) -> Result<()> {
         let mut active = self.active.lock();
         let Some(active) = active.as_mut() else { return Ok(()) };
-        if let Some(reason) = self.poison.get() {
-            return Err(Error::Poisoned { reason: reason.clone() });
-        }
+        self.poison.check()?;
         active.sync()?;
         let mut catalog = self.catalog.lock();
         let closed = ActiveSegment { segment: active.segment.id, synced_bytes: active.bytes };
@@ -211,10 +214,5 @@ impl Core {
         catalog.active = Some(closed);
         catalog.next_seqno = catalog.next_seqno.max(active.next_seqno);
         manifest::replace(&*self.storage, &catalog)
-    }
-
-    /// A location for a record of the active segment.
-    pub(crate) fn location(active: &Active, offset: u32, length: u32) -> Location {
-        Location { segment: active.segment.id, offset, length }
     }
 }

@@ -26,5 +26,5 @@ pub use checker::{Config, Failure, Tally, check_seed};
 pub use crash::CrashMode;
 pub use fault::{CallKind, Effect, Fault, FaultError};
 pub use liar::Lie;
-pub use storage::{Call, SimStorage};
+pub use storage::{Call, Outcome, SimStorage};
 pub use sweep::{SweepTally, sweep_script};

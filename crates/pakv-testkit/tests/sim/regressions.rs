@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use pakv::Options;
 use pakv::storage::Storage;
-use pakv_testkit::sim::{CrashMode, SimStorage};
+use pakv::{Db, Error, Options};
+use pakv_testkit::sim::{
+    Call, CallKind, CrashMode, Effect, Fault, FaultError, Outcome as Struck, SimStorage,
+};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -43,6 +45,54 @@ fn a_manifest_that_a_killed_process_left_is_made_durable_before_it_is_believed()
             let db = options().open_storage(storage(&killed.crash(seed, mode)))?;
             let found = db.get("acknowledged")?;
             assert_eq!(found.as_deref(), Some(&b"yes"[..]), "killed at call {calls}, seed {seed}");
+        }
+    }
+    Ok(())
+}
+
+/// A sync of the directory that failed for a hint or for an output of a compaction made the engine
+/// give up that one file, and the next sync of the same directory was believed: the operating
+/// system may have dropped with the failure what the next one claims to hold, the name of a
+/// manifest included. Any sync that fails poisons now, and none is tried after it.
+#[test]
+fn after_a_failed_sync_of_anything_nothing_is_synced_or_acknowledged() -> Outcome {
+    for kind in [CallKind::Sync, CallKind::SyncDir] {
+        let mut failures = 0;
+        loop {
+            let machine = SimStorage::new(failures);
+            let effect = Effect::Error(FaultError::Io);
+            let fault = Fault { kind: Some(kind), after: failures, forever: false, effect };
+            machine.set_fault(Some(fault));
+            let context = format!("{kind:?} {failures}");
+            if let Ok(db) = options().open_storage(storage(&machine)) {
+                overwrite_and_compact(&db, &machine, &context)?;
+            }
+            if machine.fired().is_empty() {
+                break;
+            }
+            let calls = machine.log();
+            let later = calls.iter().skip_while(|call| !matches!(call.outcome, Struck::Fault(_)));
+            let is_sync = |call: &&Call| matches!(call.kind, CallKind::Sync | CallKind::SyncDir);
+            let synced: Vec<_> = later.skip(1).filter(is_sync).collect();
+            assert!(synced.is_empty(), "{context}: {synced:?}");
+            failures += 1;
+        }
+        assert!(failures > 20, "{failures} calls of {kind:?} were failed");
+    }
+    Ok(())
+}
+
+/// Once the fault has struck, every write is refused.
+fn overwrite_and_compact(db: &Db, machine: &SimStorage, context: &str) -> Outcome {
+    for number in 0..40 {
+        let failed_before = !machine.fired().is_empty();
+        let written = db.set("key", format!("{number:0>100}"));
+        let compacted = if number % 10 == 9 { db.compact().map(|_| ()) } else { Ok(()) };
+        if failed_before {
+            let refused = written.expect_err("a write after a failed sync");
+            assert!(matches!(refused, Error::Poisoned { .. }), "{context}: {refused}");
+        } else if machine.fired().is_empty() {
+            written.and(compacted)?;
         }
     }
     Ok(())

@@ -229,9 +229,9 @@ fn run_to_end(
     Ok(report)
 }
 
-/// The commit point. Everything in `outputs` is durable already.
+/// The commit point. Everything in `outputs` is durable already, but for the names of hints, which
+/// are as durable as the manifest that lists their segments.
 fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> {
-    core.storage.sync_dir().map_err(Error::io("sync", core.storage.path()))?;
     core.sync_active()?;
     let mut catalog = core.catalog.lock();
     // Asked again: what was synced may have been the last thing that went well.

@@ -24,6 +24,7 @@ use crate::format::record::Op;
 use crate::handle::Handle;
 use crate::limits::{check_key, check_op};
 use crate::options::{Durability, Options};
+use crate::poison::{FailStop, Poison};
 use crate::recovery;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
@@ -95,8 +96,10 @@ impl Db {
 
     pub(crate) fn open_with(options: Options, storage: Arc<dyn Storage>) -> Result<Db> {
         let durability = options.durability;
+        let poison = Arc::new(Poison::default());
+        let storage: Arc<dyn Storage> = Arc::new(FailStop::new(storage, poison.clone()));
         let recovered = recovery::open(&options, &storage)?;
-        let core = Arc::new(Core::new(options, storage, recovered));
+        let core = Arc::new(Core::new(options, storage, poison, recovered));
         let handle = Arc::new(Handle::new(core)?);
         handle.ensure_syncer(durability)?;
         Ok(Db { handle, durability })

@@ -9,9 +9,8 @@
 //! 5. A step is acknowledged only once the record it wrote was synced, and that in a segment that a
 //!    durable manifest lists.
 //! 6. After a sync that failed, that file is neither synced nor written again, and no step in it is
-//!    acknowledged that was not durable before. Of the directory, which threads sync each for
-//!    what they did to it: that thread does not sync it again, and what it did never counts as
-//!    durable. (Asked of manifests: see `is_for_manifest`.)
+//!    acknowledged that was not durable before. The same holds for the directory, whatever it was
+//!    synced for and by which thread.
 //!
 //! "Once" means: the one call had returned before the other began.
 
@@ -209,9 +208,6 @@ impl Rules<'_> {
 
     fn failed_sync(&self, failed: &Call) -> Result<(), String> {
         let path = failed.fd_path();
-        if path == Some(self.dir) && !self.is_for_manifest(failed) {
-            return Ok(());
-        }
         // A new file of the same name is another file.
         let is_made_anew = |call: &&Call| {
             call.name == "openat"
@@ -224,21 +220,9 @@ impl Rules<'_> {
             call.begin > failed.end
                 && call.begin < until
                 && call.fd_path() == path
-                && (path != Some(self.dir) || call.thread == failed.thread)
                 && matches!(call.name.as_str(), "fsync" | "fdatasync" | "pwrite64" | "ftruncate")
         });
         again.map_or(Ok(()), |again| Err(format!("after {failed:?} the same file: {again:?}")))
-    }
-
-    /// Whether the thread put a manifest in place before it synced the directory. After the
-    /// failure of another sync of the directory, for a hint or for an output of a compaction, the
-    /// engine gives up that file alone and does sync the directory again.
-    fn is_for_manifest(&self, sync: &Call) -> bool {
-        let before = |call: &&Call| call.thread == sync.thread && call.begin < sync.begin;
-        let mut calls = self.calls.iter().rev().filter(before);
-        calls
-            .find(|call| call.name == "rename" || call.args.contains("O_EXCL"))
-            .is_some_and(|call| call.name == "rename" && call.paths()[1].ends_with("/MANIFEST"))
     }
 
     fn first_failed_sync(&self, path: &str) -> Option<&Call> {

@@ -1,0 +1,144 @@
+//! Fail-stop: once a write or a sync has failed, the store acknowledges nothing more until it is
+//! opened again.
+//!
+//! After a failed sync Linux marks the pages clean all the same: the next sync of that file says
+//! `Ok` and the bytes are gone ("Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+//! So no sync is tried after one that failed, of whatever file it was. [`FailStop`] sees to that at
+//! the storage, where no caller can forget it.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::storage::{Lock, Mapping, PathKind, Storage, StorageFile};
+use crate::sync::{Mutex, OnceLock};
+
+/// Why a store refuses writes, once it does.
+#[derive(Debug, Default)]
+pub(crate) struct Poison(OnceLock<String>);
+
+impl Poison {
+    /// Refuses writes from here on: what is on the disk is no longer known. The first reason stays.
+    pub(crate) fn set(&self, reason: String) {
+        let _ = self.0.set(reason);
+    }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub(crate) fn check(&self) -> Result<()> {
+        self.reason().map_or(Ok(()), |reason| Err(Error::Poisoned { reason: reason.to_string() }))
+    }
+}
+
+/// A storage whose first failed sync poisons, and which syncs nothing after it.
+#[derive(Debug)]
+pub(crate) struct FailStop {
+    storage: Arc<dyn Storage>,
+    poison: Arc<Poison>,
+    /// Two syncs of the directory at once could share one failure, of which the operating system
+    /// tells only one of them.
+    syncing_dir: Mutex<()>,
+}
+
+impl FailStop {
+    pub(crate) fn new(storage: Arc<dyn Storage>, poison: Arc<Poison>) -> Self {
+        Self { storage, poison, syncing_dir: Mutex::new(()) }
+    }
+
+    fn file(&self, name: &str, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        let path = self.path().join(name);
+        Arc::new(FailStopFile { file, path, poison: self.poison.clone() })
+    }
+}
+
+/// Syncs by `sync` unless a sync has failed already.
+fn sync_once(poison: &Poison, path: &Path, sync: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    if let Some(reason) = poison.reason() {
+        return Err(io::Error::other(format!(
+            "it is not tried after an earlier failure: {reason}"
+        )));
+    }
+    sync().inspect_err(|error| poison.set(format!("cannot sync {}: {error}", path.display())))
+}
+
+impl Storage for FailStop {
+    fn path(&self) -> &Path {
+        self.storage.path()
+    }
+
+    fn kind(&self) -> io::Result<PathKind> {
+        self.storage.kind()
+    }
+
+    fn create_dir(&self) -> io::Result<()> {
+        self.storage.create_dir()
+    }
+
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        self.storage.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.storage.create(name).map(|file| self.file(name, file))
+    }
+
+    fn open(&self, name: &str, writable: bool) -> io::Result<Arc<dyn StorageFile>> {
+        self.storage.open(name, writable).map(|file| self.file(name, file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.storage.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.storage.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let _one_at_a_time = self.syncing_dir.lock();
+        sync_once(&self.poison, self.path(), || self.storage.sync_dir())
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Lock> {
+        self.storage.lock(name)
+    }
+}
+
+#[derive(Debug)]
+struct FailStopFile {
+    file: Arc<dyn StorageFile>,
+    path: PathBuf,
+    poison: Arc<Poison>,
+}
+
+impl StorageFile for FailStopFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(buffer, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        sync_once(&self.poison, &self.path, || self.file.sync())
+    }
+
+    fn map(&self, len: u64) -> io::Result<Mapping> {
+        self.file.map(len)
+    }
+}
