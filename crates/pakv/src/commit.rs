@@ -24,6 +24,7 @@ use crate::index::SegmentState;
 use crate::limits::MAX_BATCH_BYTES;
 use crate::manifest;
 use crate::options::Durability;
+use crate::planted::{Bug, planted};
 use crate::segment::{Segment, encode_error, hint_entry};
 use crate::storage::{StorageFile, write_all_at};
 use crate::sync::{MutexGuard, OnceLock};
@@ -54,6 +55,9 @@ impl Active {
     /// The store is poisoned then: a second sync could succeed and prove nothing.
     pub(crate) fn sync(&mut self) -> Result<()> {
         if self.synced < self.bytes {
+            if planted(Bug::AcknowledgeBeforeSync) {
+                return Ok(());
+            }
             self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))?;
             self.synced = self.bytes;
         }
@@ -285,7 +289,9 @@ impl Core {
         }
         queue.spare = group.reset();
         drop(queue);
-        self.queue_moved.notify_all();
+        if !planted(Bug::LoseWakeUp) {
+            self.queue_moved.notify_all();
+        }
         result
     }
 

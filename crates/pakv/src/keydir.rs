@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 use std::ops::Bound;
 
 use crate::format::{Location, SeqNo};
+use crate::planted::{Bug, planted};
 
 /// The newest version of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,9 @@ impl KeyDir {
         seqno: SeqNo,
         to: Location,
     ) -> Option<Location> {
-        let entry = self.entries.get_mut(key).filter(|entry| entry.seqno == seqno)?;
+        let is_same =
+            |entry: &&mut KeyEntry| entry.seqno == seqno || planted(Bug::MoveWithoutCompare);
+        let entry = self.entries.get_mut(key).filter(is_same)?;
         Some(std::mem::replace(&mut entry.location, to))
     }
 

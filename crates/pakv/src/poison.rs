@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::planted::{Bug, planted};
 use crate::storage::{Lock, Mapping, PathKind, Storage, StorageFile};
 use crate::sync::{Mutex, OnceLock};
 
@@ -22,6 +23,9 @@ pub(crate) struct Poison(OnceLock<String>);
 impl Poison {
     /// Refuses writes from here on: what is on the disk is no longer known. The first reason stays.
     pub(crate) fn set(&self, reason: String) {
+        if planted(Bug::NoPoison) {
+            return;
+        }
         let _ = self.0.set(reason);
     }
 
@@ -64,7 +68,11 @@ fn sync_once(poison: &Poison, path: &Path, sync: impl Fn() -> io::Result<()>) ->
             "it is not tried after an earlier failure: {reason}"
         )));
     }
-    sync().inspect_err(|error| poison.set(format!("cannot sync {}: {error}", path.display())))
+    let result = sync();
+    if result.is_err() && planted(Bug::RetryFailedSync) {
+        return sync();
+    }
+    result.inspect_err(|error| poison.set(format!("cannot sync {}: {error}", path.display())))
 }
 
 impl Storage for FailStop {
@@ -101,6 +109,9 @@ impl Storage for FailStop {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
+        if planted(Bug::NoDirectorySync) {
+            return Ok(());
+        }
         let _one_at_a_time = self.syncing_dir.lock();
         sync_once(&self.poison, self.path(), || self.storage.sync_dir())
     }

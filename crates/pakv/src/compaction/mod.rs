@@ -25,6 +25,7 @@ use crate::format::SegmentId;
 use crate::format::hint::HintEntry;
 use crate::index::SegmentState;
 use crate::manifest;
+use crate::planted::{Bug, planted};
 use crate::segment::{load_hint, rebuild_hint};
 use crate::stats::{CompactionProgress, CompactionReport};
 
@@ -219,6 +220,11 @@ fn run_to_end(
     let on_disk = |state: &SegmentState| u64::from(state.bytes) + state.hint_bytes.unwrap_or(0);
     report.bytes_before = states.iter().map(on_disk).sum();
     report.bytes_after = outputs.iter().map(|output| on_disk(&output.state)).sum();
+    if planted(Bug::UnlinkInputsEarly) {
+        for state in &states {
+            let _ = core.storage.remove(&state.segment.id.log_name());
+        }
+    }
     drop(states);
     // The manifest may or may not have been replaced, or the keydir have followed: neither side may
     // be unlinked, and nothing may be written on top of what is not known. The next open decides.
@@ -232,7 +238,9 @@ fn run_to_end(
 /// The commit point. Everything in `outputs` is durable already, but for the names of hints, which
 /// are as durable as the manifest that lists their segments.
 fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> {
-    core.sync_active()?;
+    if !planted(Bug::PublishWithoutActiveSync) {
+        core.sync_active()?;
+    }
     let mut catalog = core.catalog.lock();
     // Asked again: what was synced may have been the last thing that went well.
     core.check_writable()?;

@@ -10,6 +10,7 @@ use crate::format::manifest::SealedSegment;
 use crate::format::record::{Op, Record};
 use crate::format::{SegmentId, SeqNo, SeqNoRange, encode_into, frame};
 use crate::index::SegmentState;
+use crate::planted::{Bug, planted};
 use crate::segment::{FrameReader, HintWriter, Next, Segment, encode_error, hint_entry};
 use crate::stats::{CompactionProgress, CompactionReport};
 use crate::storage::{StorageFile, write_all_at};
@@ -129,11 +130,17 @@ impl<'a> Rewriter<'a> {
             (_, Some(_)) => Verdict::Drop,
             // Deleted, or expired: its shadow is needed if it was the newest, and that is not known
             // any more.
-            (Op::Set { expires_at_ms: Some(_), .. }, None) if self.shadows(record.seqno) => {
+            (Op::Set { expires_at_ms: Some(_), .. }, None)
+                if self.shadows(record.seqno) && !planted(Bug::DropExpiredEarly) =>
+            {
                 Verdict::Tombstone
             }
             (Op::Set { .. }, None) => Verdict::Drop,
-            (Op::Tombstone { .. }, None) if self.shadows(record.seqno) => Verdict::Copy,
+            (Op::Tombstone { .. }, None)
+                if self.shadows(record.seqno) && !planted(Bug::DropTombstoneEarly) =>
+            {
+                Verdict::Copy
+            }
             (Op::Tombstone { .. }, None) => {
                 self.report.tombstones_dropped += 1;
                 Verdict::Drop
@@ -256,6 +263,9 @@ impl Writing {
 
     fn finish(mut self, read_method: crate::options::ReadMethod) -> Result<Output> {
         let result = self.flush().and_then(|()| {
+            if planted(Bug::NoSyncOfOutputs) {
+                return Ok(());
+            }
             self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))
         });
         let hint_bytes = match result.and_then(|()| self.hint.finish(self.bytes)) {

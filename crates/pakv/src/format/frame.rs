@@ -5,6 +5,8 @@
 //! The same bytes in another file, or elsewhere in this one, are therefore not a frame: stale
 //! blocks, misplaced writes and frames inside a user's value never pass.
 
+use crate::planted::{Bug, planted};
+
 /// Checksum and length.
 pub(crate) const FRAME_HEADER_BYTES: usize = 8;
 const LENGTH_AT: usize = 4;
@@ -106,7 +108,8 @@ pub(crate) fn body(bytes: &[u8], salt: u32, offset: u32) -> Result<&[u8], BadFra
         .get(LENGTH_AT..)
         .and_then(|rest| rest.get(..LENGTH_AT + length))
         .ok_or(BadFrame::CutShort)?;
-    if crc32c::crc32c_append(seed(salt, offset), checked) != checksum {
+    let is_right = crc32c::crc32c_append(seed(salt, offset), checked) == checksum;
+    if !is_right && !planted(Bug::SkipChecksum) {
         return Err(BadFrame::WrongChecksum);
     }
     checked.get(LENGTH_AT..).ok_or(BadFrame::CutShort)

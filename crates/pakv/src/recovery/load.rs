@@ -12,6 +12,7 @@ use crate::format::{Location, SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
 use crate::keydir::{KeyDir, KeyEntry};
 use crate::options::Options;
+use crate::planted::{Bug, planted};
 use crate::segment::{Segment, load_hint, rebuild_hint};
 use crate::stats::RecoveryReport;
 use crate::storage::Storage;
@@ -61,7 +62,8 @@ impl Loaded {
                 vacant.insert(newest);
             }
             std::collections::btree_map::Entry::Occupied(mut occupied) => {
-                if occupied.get().entry.seqno < newest.entry.seqno {
+                let is_newer = occupied.get().entry.seqno < newest.entry.seqno;
+                if is_newer || planted(Bug::ReplayByFileOrder) {
                     occupied.insert(newest);
                 }
             }

@@ -6,6 +6,7 @@ use std::io;
 use super::{Storage, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::TEMPORARY_SUFFIX;
+use crate::planted::{Bug, planted};
 
 /// Replaces or creates the file `name` atomically and durably: at every moment, a crash included,
 /// it has its old content or all of its new one. Returns the new length.
@@ -28,7 +29,9 @@ pub(crate) fn replace_file(
         write_all_at(&*file, &piece, len).map_err(Error::io("write to", path.as_path()))?;
         len += piece.len() as u64;
     }
-    file.sync().map_err(Error::io("sync", path.as_path()))?;
+    if !planted(Bug::NoSyncBeforeRename) {
+        file.sync().map_err(Error::io("sync", path.as_path()))?;
+    }
     storage.rename(&temporary, name).map_err(Error::io("rename", path.as_path()))?;
     storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
     Ok(len)
