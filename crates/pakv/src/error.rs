@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::poison::Refused;
+
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -208,7 +210,10 @@ impl Error {
         path: impl Into<&'a Path>,
     ) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();
-        move |source| Error::Io { action, path: path.to_path_buf(), source }
+        move |source| match source.downcast::<Refused>() {
+            Ok(Refused { reason }) => Error::Poisoned { reason },
+            Err(source) => Error::Io { action, path: path.to_path_buf(), source },
+        }
     }
 
     pub(crate) fn corrupt(path: &Path, offset: u64, reason: impl Into<String>) -> Error {

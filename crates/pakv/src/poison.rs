@@ -40,6 +40,13 @@ impl Poison {
     }
 }
 
+/// What a sync is answered after one that failed; [`Error::io`] makes [`Error::Poisoned`] of it.
+#[derive(Debug, thiserror::Error)]
+#[error("an earlier failure: {reason}")]
+pub(crate) struct Refused {
+    pub(crate) reason: String,
+}
+
 /// A storage whose first failed sync poisons, and which syncs nothing after it.
 #[derive(Debug)]
 pub(crate) struct FailStop {
@@ -64,9 +71,7 @@ impl FailStop {
 /// Syncs by `sync` unless a sync has failed already.
 fn sync_once(poison: &Poison, path: &Path, sync: impl Fn() -> io::Result<()>) -> io::Result<()> {
     if let Some(reason) = poison.reason() {
-        return Err(io::Error::other(format!(
-            "it is not tried after an earlier failure: {reason}"
-        )));
+        return Err(io::Error::other(Refused { reason: reason.to_string() }));
     }
     let result = sync();
     if result.is_err() && planted(Bug::RetryFailedSync) {

@@ -1,6 +1,7 @@
 //! The integration tests of the library: one binary, since linking is most of the cost of a test on
 //! a small machine.
 
+mod background; // pace and end of the background threads, and when one of them fails
 mod concurrent; // readers, writers, transactions, snapshots and compaction together
 mod conditions; // compare-and-set, update, batches, transactions
 mod crash_states; // what a crash in compaction or rotation can leave, made by copying files
