@@ -89,7 +89,11 @@ impl Step {
         }
     }
 
-    fn apply(&self, db: &Db) -> Result<()> {
+    /// Does it to a store.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn apply(&self, db: &Db) -> Result<()> {
         let expiry = |write: &Write| match write.expired {
             true => Expiry::At(UNIX_EPOCH),
             false => Expiry::Never,

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use pakv::{Db, Error, Options};
 use pakv_testkit::power::{
-    Cuts, Ended, Filesystem, Image, Refusal, Tmpfs, Writer, private_mounts, skipped,
+    Control, Cuts, Ended, Filesystem, Image, Level, Refusal, Tmpfs, Writer, private_mounts, skipped,
 };
 use pakv_testkit::{files, kill};
 
@@ -30,24 +30,48 @@ fn unless_skipped(what: &str, result: Result<(), Refusal>) {
 
 #[test]
 fn a_power_cut_loses_nothing_and_revives_nothing() {
-    for filesystem in [Filesystem::Ext4, Filesystem::Xfs] {
-        unless_skipped(&format!("power cuts of {}", filesystem.name()), cut(filesystem));
+    let count = number("PAKV_CUTS").unwrap_or(12);
+    for (filesystem, level, count) in [
+        (Filesystem::Ext4, Level::Sync, count),
+        (Filesystem::Xfs, Level::Sync, count),
+        // What was not synced may be gone, but only from the end of the order of writes.
+        (Filesystem::Ext4, Level::Interval, count / 2),
+        (Filesystem::Ext4, Level::Buffered, count / 2),
+    ] {
+        let what = format!("power cuts of {} under {level:?}", filesystem.name());
+        unless_skipped(&what, cut(filesystem, level, count));
     }
 }
 
-fn cut(filesystem: Filesystem) -> Result<(), Refusal> {
+fn cut(filesystem: Filesystem, level: Level, count: u64) -> Result<(), Refusal> {
     private_mounts()?;
-    let count = number("PAKV_CUTS").unwrap_or(12);
-    // For a multiple of three the workload is with `Durability::Sync`.
-    let seed = number("PAKV_SEED").unwrap_or_else(|| fastrand::u64(..)) / 3 * 3;
+    let seed = level.seed(number("PAKV_SEED").unwrap_or_else(|| fastrand::u64(..u64::MAX - 3)));
     println!("PAKV_SEED={seed}");
-    let mut cuts = Cuts::new(filesystem, Path::new(CHILD), seed)?;
+    let mut cuts = Cuts::new(filesystem, Path::new(CHILD), seed, level.promise())?;
     while cuts.tally().cuts < count {
-        cuts.cut().unwrap_or_else(|problem| panic!("{}: {problem}", filesystem.name()));
+        cuts.cut().unwrap_or_else(|problem| panic!("{}, {level:?}: {problem}", filesystem.name()));
     }
-    println!("{}: {:?}", filesystem.name(), cuts.tally());
+    println!("{} {level:?}: {:?}", filesystem.name(), cuts.tally());
     assert!(cuts.tally().acknowledged > 0, "no child came far enough: nothing was tested");
     Ok(())
+}
+
+/// Without any store: what is acknowledged before the cut is there, as this file system has it.
+#[test]
+fn bare_files_keep_what_was_synced_before_a_cut() {
+    for filesystem in [Filesystem::Ext4, Filesystem::Xfs] {
+        let run = || {
+            private_mounts()?;
+            let mut control = Control::new(filesystem, Path::new(CHILD), fastrand::u64(..))?;
+            for _ in 0..6 {
+                control.cut().unwrap_or_else(|problem| panic!("{}: {problem}", filesystem.name()));
+            }
+            println!("{}: {:?}", filesystem.name(), control.tally());
+            assert!(control.tally().acknowledged > 0, "nothing was tested");
+            Ok(())
+        };
+        unless_skipped(&format!("bare files on {}", filesystem.name()), run());
+    }
 }
 
 /// The harness itself: where nothing is synced a cut does lose acknowledged writes, and the check
@@ -56,8 +80,10 @@ fn cut(filesystem: Filesystem) -> Result<(), Refusal> {
 fn a_store_that_does_not_sync_is_caught() {
     let run = || {
         private_mounts()?;
-        // One less than a multiple of three: the workload is with `Durability::Buffered`.
-        let mut cuts = Cuts::new(Filesystem::Ext4, Path::new(CHILD), 3_000_002)?;
+        // A store that syncs nothing, held to the promise of one that syncs everything.
+        let seed = Level::Buffered.seed(3_000_000);
+        let promise = Level::Sync.promise();
+        let mut cuts = Cuts::new(Filesystem::Ext4, Path::new(CHILD), seed, promise)?;
         let problem = (0..150).find_map(|_| cuts.cut().err());
         let problem = problem.expect("a store that does not sync loses writes in 150 cuts");
         // Which check notices it first differs from run to run.

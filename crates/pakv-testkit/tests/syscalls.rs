@@ -26,7 +26,7 @@ impl Run {
         let dir = files::scratch();
         let mut ledger = Ledger::new(seed);
         let store = dir.path().display().to_string();
-        let mut args = vec!["write".to_string(), store, seed.to_string()];
+        let mut args = vec!["trace".to_string(), store, seed.to_string()];
         args.extend(ledger.next_steps().map(|step| step.to_string()));
         let mut traced = Traced::start(Path::new(CHILD), options, &args)?;
         let mut acknowledged = 0;

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::ledger::{Ledger, Said};
+use super::child::heard;
 use super::mount::{Filesystem, Image, Mounted, Refusal};
+use super::order::{Crash, Found, Order, Promise, Said};
 use super::writer::Writer;
-use crate::files;
+use crate::{files, kill};
 
 /// So many rounds in a row hit the same store, each after a recovery from the one before.
 const ROUNDS_PER_STORE: u64 = 12;
@@ -26,14 +27,51 @@ pub struct Tally {
     /// Of these, how many fell into an open: of a new store, of a closed one, or into the recovery
     /// from another cut.
     pub in_open: u64,
-    /// Steps that were acknowledged before the power went: each was looked for.
+    /// Steps that were acknowledged before the power went.
     pub acknowledged: u64,
-    /// Steps whose acknowledgement was read later than that.
-    pub acknowledged_late: u64,
-    /// How many of those were gone: the head of `ledger.rs` says why they may be.
+    /// Those of them that had to be there: each was looked for.
+    pub certain: u64,
+    /// Steps that were acknowledged while the power went, or after.
+    pub late: u64,
+    /// How many of those were gone: the head of `control.rs` says why they may be.
     pub late_and_gone: u64,
+    /// Steps acknowledged before the power went that were not promised to survive, and have not.
+    pub gone: u64,
+    /// The oldest of those was acknowledged so many microseconds before the cut.
+    pub gone_age_us: u64,
     /// Children that SIGBUS ended, after the cut.
     pub bus_errors: u64,
+}
+
+/// How the steps of a run are acknowledged: which seed of `kill::options` that takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// `Durability::Sync`.
+    Sync,
+    /// `Durability::Interval` of 2 ms.
+    Interval,
+    /// `Durability::Buffered`.
+    Buffered,
+}
+
+impl Level {
+    /// The seed next to this one whose runs are with this durability.
+    pub fn seed(self, near: u64) -> u64 {
+        near / 3 * 3
+            + match self {
+                Level::Sync => 0,
+                Level::Interval => 1,
+                Level::Buffered => 2,
+            }
+    }
+
+    /// What its acknowledgements promise.
+    pub fn promise(self) -> Promise {
+        match self {
+            Level::Sync => Promise::Acknowledged,
+            Level::Interval | Level::Buffered => Promise::Synced,
+        }
+    }
 }
 
 /// A run of cuts.
@@ -43,6 +81,7 @@ pub struct Cuts {
     /// The program that writes: `power_cut`, whose first argument is the verb.
     program: PathBuf,
     seed: u64,
+    promise: Promise,
     delays: Rng,
     store: Store,
     round: u64,
@@ -54,12 +93,15 @@ pub struct Cuts {
 struct Store {
     seed: u64,
     name: String,
-    ledger: Ledger,
+    order: Order,
+    /// When the power went, for the first time since the last check.
+    crash: Option<Crash>,
 }
 
 impl Store {
-    fn new(seed: u64) -> Self {
-        Self { seed, name: format!("store-{seed}"), ledger: Ledger::new(seed) }
+    fn new(seed: u64, promise: Promise) -> Self {
+        let name = format!("store-{seed}");
+        Self { seed, name, order: Order::new(seed, promise), crash: None }
     }
 }
 
@@ -71,23 +113,29 @@ enum Moment {
 }
 
 impl Cuts {
-    /// A run of the workload of `seed`, which [`crate::kill::options`] takes for the durability as
-    /// well: only a multiple of three is for `Durability::Sync`, of which nothing may be lost.
+    /// A run of the workload of `seed`, which [`Level::seed`] makes that of a durability, held to
+    /// a promise.
     ///
     /// Makes the image, mounts it once to see that this works, and cuts its power once to see that
     /// the cut cuts: what was synced must be there and what was not must be gone.
     ///
     /// # Errors
     /// Why this machine cannot.
-    pub fn new(filesystem: Filesystem, program: &Path, seed: u64) -> Result<Self, Refusal> {
+    pub fn new(
+        filesystem: Filesystem,
+        program: &Path,
+        seed: u64,
+        promise: Promise,
+    ) -> Result<Self, Refusal> {
         let image = Image::new(filesystem)?;
         prove_that_a_cut_cuts(&image)?;
         Ok(Self {
             image,
             program: program.to_path_buf(),
             seed,
+            promise,
             delays: Rng::with_seed(seed),
-            store: Store::new(seed),
+            store: Store::new(seed, promise),
             round: 0,
             tally: Tally::default(),
         })
@@ -107,7 +155,7 @@ impl Cuts {
         self.round += 1;
         if number > 0 && number.is_multiple_of(ROUNDS_PER_STORE) {
             // The next with the same durability: see `kill::options`.
-            self.store = Store::new(self.store.seed.wrapping_add(3));
+            self.store = Store::new(self.store.seed.wrapping_add(3), self.promise);
         }
         let before = files::scratch();
         self.cut_and_check(number, before.path()).map_err(|problem| {
@@ -128,37 +176,49 @@ impl Cuts {
         if number % 4 == 3 {
             self.open_and_cut()?;
         }
-        let mounted = self.mount();
+        let mounted = self.image.mount_again();
         let dir = mounted.path().join(&self.store.name);
         if dir.is_dir() {
             files::copy_store(&dir, copy);
         }
-        let ledger = &mut self.store.ledger;
-        let checked = ledger.check_after_cut(&dir).and_then(|gone| {
-            self.tally.late_and_gone += gone;
-            if number.is_multiple_of(3) {
-                files::remove_hints(&dir);
-            }
-            ledger.check_again(&dir).map_err(|wrong| format!("second open: {wrong}"))
-        });
+        let checked = self.check(number, &dir);
         if checked.is_ok() && (number + 1).is_multiple_of(ROUNDS_PER_STORE) {
             std::fs::remove_dir_all(&dir).map_err(|error| format!("removing a store: {error}"))?;
         }
         mounted.unmount();
-        checked.map_err(|wrong| format!("{moment:?}: {wrong}"))
+        checked.map_err(|wrong| format!("{wrong}\n({moment:?})"))
     }
 
-    fn mount(&self) -> Mounted {
-        self.image
-            .mount("")
-            .unwrap_or_else(|refusal| panic!("the image mounted before, and now: {refusal}"))
+    /// Opens the store twice, the second time without its hints in one round of three.
+    fn check(&mut self, number: u64, dir: &Path) -> Result<(), String> {
+        let options = kill::options(self.store.seed).background_compaction(false);
+        let open = || options.clone().open(dir).map_err(|error| format!("wrong: open: {error}"));
+        let close = |db: pakv::Db| db.close().map_err(|error| format!("wrong: close: {error}"));
+        let crash = self.store.crash.take().unwrap_or(Crash { begin: u64::MAX, end: u64::MAX });
+        let db = open()?;
+        let found = self.store.order.check(&db, crash)?;
+        close(db)?;
+        if number.is_multiple_of(3) {
+            files::remove_hints(dir);
+        }
+        let db = open()?;
+        self.store.order.check_again(&db).map_err(|wrong| format!("{wrong} (second open)"))?;
+        close(db)?;
+        let Found { certain, late, late_and_gone, gone, gone_age } = found;
+        self.tally.certain += certain;
+        self.tally.late += late;
+        self.tally.late_and_gone += late_and_gone;
+        self.tally.acknowledged -= late;
+        self.tally.gone += gone;
+        self.tally.gone_age_us = self.tally.gone_age_us.max(gone_age / 1_000);
+        Ok(())
     }
 
     /// Lets a child write, and cuts the power under it.
     fn run_and_cut(&mut self, moment: Moment) -> Result<(), String> {
-        let mounted = self.mount();
+        let mounted = self.image.mount_again();
         let mut command = self.child("write", mounted.path());
-        command.args(self.store.ledger.next_steps().map(|step| step.to_string()));
+        command.args(self.store.order.next_steps().map(|step| step.to_string()));
         let mut writer = Writer::start(&mut command);
         // The child says `opening`, then `open`; XFS takes a while to set up a store.
         if moment == Moment::Any {
@@ -173,7 +233,7 @@ impl Cuts {
     /// Lets a child open the store, and cuts the power while it does. It writes nothing of its own,
     /// so what may be in flight stays what it was.
     fn open_and_cut(&mut self) -> Result<(), String> {
-        let mounted = self.mount();
+        let mounted = self.image.mount_again();
         let writer = Writer::start(&mut self.child("hold", mounted.path()));
         // From the start of the process on, which itself takes about a millisecond.
         std::thread::sleep(Duration::from_micros(self.delays.u64(500..6_000)));
@@ -187,8 +247,8 @@ impl Cuts {
         moment: Moment,
     ) -> Result<(), String> {
         let ended_before = writer.has_ended();
-        let before = writer.lines_so_far();
-        mounted.cut_power();
+        let crash = mounted.cut_power();
+        self.store.crash.get_or_insert(crash);
         // Half of them may go on for a while on a file system that is gone.
         if self.delays.bool() {
             std::thread::sleep(Duration::from_micros(self.delays.u64(..5_000)));
@@ -198,11 +258,9 @@ impl Cuts {
         self.tally.cuts += 1;
         self.tally.in_open += u64::from(moment == Moment::Opening);
         self.tally.bus_errors += u64::from(ended.signal() == Some(libc::SIGBUS));
-        for line in &before {
-            self.tally.acknowledged += u64::from(self.store.ledger.take(line, Said::Before)?);
-        }
-        for line in &ended.lines {
-            self.tally.acknowledged_late += u64::from(self.store.ledger.take(line, Said::While)?);
+        for said in ended.lines.iter().filter_map(|line| heard(line)) {
+            self.tally.acknowledged += u64::from(matches!(said, Said::Step { .. }));
+            self.store.order.take(said)?;
         }
         ended.is_legal()?;
         if ended_before {
@@ -219,7 +277,8 @@ impl Cuts {
     }
 }
 
-fn prove_that_a_cut_cuts(image: &Image) -> Result<(), Refusal> {
+/// What was synced must be there after a cut and what was not must be gone.
+pub(super) fn prove_that_a_cut_cuts(image: &Image) -> Result<(), Refusal> {
     use std::io::Write as _;
     let written = |path: PathBuf| -> std::io::Result<std::fs::File> {
         let mut file = std::fs::File::create(path)?;

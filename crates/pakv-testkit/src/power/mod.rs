@@ -12,16 +12,21 @@
 
 use std::io::Write as _;
 
+pub mod child;
+mod control;
 mod cuts;
 mod ledger;
 mod mount;
+pub(crate) mod order;
 mod writer;
 
 pub mod trace;
 
-pub use cuts::{Cuts, Tally};
+pub use control::Control;
+pub use cuts::{Cuts, Level, Tally};
 pub use ledger::{Ledger, Said};
 pub use mount::{Filesystem, Image, Mounted, Refusal, Tmpfs, private_mounts};
+pub use order::Promise;
 pub use writer::{Ended, Writer};
 
 /// Prints why something was not tested, in a line that stands out of any log. Past the macros, whose

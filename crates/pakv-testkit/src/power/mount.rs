@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::child::now_ns;
+use super::order::Crash;
 use crate::files;
 
 /// Why this machine cannot run a test.
@@ -126,6 +128,12 @@ impl Image {
         run("mount", how.into_iter().chain([self.file.as_path(), self.mount_point.path()]))?;
         Ok(Mounted { path: self.mount_point.path().to_path_buf(), unmounted: false })
     }
+
+    /// Mounts it once more, as it was mounted before.
+    pub(super) fn mount_again(&self) -> Mounted {
+        self.mount("")
+            .unwrap_or_else(|refusal| panic!("the image mounted before, and now: {refusal}"))
+    }
 }
 
 /// A tmpfs with limits.
@@ -178,18 +186,21 @@ impl Mounted {
     }
 
     /// Cuts the power: the file system writes nothing any more, not even its journal, and answers
-    /// every call with an error until it is mounted anew.
-    pub fn cut_power(&self) {
+    /// every call with an error until it is mounted anew. Returns the times just before that and
+    /// just after it.
+    pub(super) fn cut_power(&self) -> Crash {
         // EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number, and so is the flag of both that
         // says to leave the journal as it is.
         const SHUTDOWN: libc::c_ulong = 0x8004_587d;
         const NO_LOG_FLUSH: u32 = 2;
         let root = File::open(&self.path)
             .unwrap_or_else(|error| panic!("cannot open {}: {error}", self.path.display()));
+        let begin = now_ns();
         #[expect(unsafe_code, reason = "no safe wrapper knows this call")]
         // SAFETY: the file is open and the call reads one u32, which outlives it.
         let result = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN as _, &NO_LOG_FLUSH) };
         assert_eq!(result, 0, "the shutdown call: {}", io::Error::last_os_error());
+        Crash { begin, end: now_ns() }
     }
 
     /// Makes ext4 find an error in itself, upon which `errors=remount-ro` makes it read-only, open
