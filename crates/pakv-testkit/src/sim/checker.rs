@@ -6,6 +6,7 @@
 //! behind; open it without hints, and for reading only; crash right after the open and open again;
 //! write, compact, crash and open once more.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,6 +80,26 @@ impl fmt::Display for Failure {
     }
 }
 
+impl Failure {
+    /// The figures of a program that looks for failures: what each kind of them came to. `None`:
+    /// nothing was wrong.
+    pub fn figures(failure: Option<&Self>) -> String {
+        let kinds = ["lost", "revived", "panic"];
+        let kind = failure.map(|failure| {
+            let kind = kinds.into_iter().find(|kind| failure.what.starts_with(kind));
+            kind.unwrap_or("wrong")
+        });
+        let count = |wanted| u8::from(kind == Some(wanted));
+        format!(
+            "lost={} revived={} wrong={} panics={}",
+            count("lost"),
+            count("revived"),
+            count("wrong"),
+            count("panic")
+        )
+    }
+}
+
 /// Lives of a store in one run, at most.
 const LIVES_MAX: u64 = 4;
 /// Disks that are looked at after each.
@@ -98,17 +119,20 @@ pub fn check_seed(seed: u64, config: &Config) -> Result<Tally, Failure> {
     let what = match result {
         Ok(Ok(()) | Err(Stop::Down)) => return Ok(run.tally),
         Ok(Err(Stop::Wrong(what))) => what,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            format!("panic: {}", text.unwrap_or_default())
-        }
+        Err(panic) => panic_text(&*panic),
     };
     let log = run.watched.log();
     let calls = log.iter().skip(log.len().saturating_sub(CALLS_SHOWN)).map(ToString::to_string);
     let trail = std::mem::take(&mut run.trail).into_iter().chain(calls).collect();
     let again = format!("cargo run -p pakv-testkit --bin crash_soak -- 1 {seed}");
     Err(Failure { seed, again, what, trail })
+}
+
+/// A panic of the engine, as a finding.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    format!("panic: {}", text.unwrap_or_default())
 }
 
 struct Run {

@@ -63,6 +63,28 @@ impl History {
         *self = Self { states: vec![found], floor: 0, acknowledged: 0 };
     }
 
+    /// What is wrong with a state that is not allowed: a key that every allowed state has is
+    /// `lost`; one that was there before and that no allowed state has is `revived`.
+    pub(crate) fn kind_of(&self, found: &State, now_ms: u64) -> &'static str {
+        let (before, allowed) = self.states.split_at(self.floor);
+        let allowed: Vec<State> = allowed.iter().map(|state| visible(state, now_ms)).collect();
+        let in_all = |key: &Vec<u8>| allowed.iter().all(|state| state.contains_key(key));
+        let keys = || allowed.iter().flat_map(BTreeMap::keys);
+        if keys().any(|key| in_all(key) && !found.contains_key(key)) {
+            return "lost";
+        }
+        let is_allowed = |(key, slot): (&Vec<u8>, &Slot)| {
+            allowed.iter().any(|state| state.get(key) == Some(slot))
+        };
+        let was_there = |(key, slot): (&Vec<u8>, &Slot)| {
+            before.iter().any(|state| state.get(key) == Some(slot))
+        };
+        if found.iter().any(|entry| !is_allowed(entry) && was_there(entry)) {
+            return "revived";
+        }
+        "wrong"
+    }
+
     /// The states that `allows` looks at, for a message.
     pub(crate) fn explain(&self, found: &State, now_ms: u64) -> String {
         let mut text = format!("found {}\nallowed, oldest first:\n", show(found));

@@ -6,9 +6,10 @@
 //! - [`Lie`]: storages that break their promises on purpose, to test the checker.
 //! - [`check_seed`]: one seeded run of a store through writes, compactions, faults and crashes,
 //!   crashes of the recovery from a crash included; every state is compared with a model.
-//! - [`sweep_script`]: one scripted run, with every single call failing in turn.
+//! - [`sweep`]: an open, a compaction or a long script, with every single call failing in turn.
+//! - [`check_threads`]: a store with all its threads, up to a crash.
 //!
-//! Everything follows from a seed. The one thing that does not is the identity that a store draws
+//! Everything follows from a seed, but for runs with threads. The one thing that does not is the identity that a store draws
 //! when it is created: it changes checksums, never a length, a call or an order.
 
 mod checker;
@@ -20,6 +21,7 @@ mod liar;
 mod session;
 mod storage;
 mod sweep;
+mod threads;
 mod workload;
 
 pub use checker::{Config, Failure, Tally, check_seed};
@@ -27,4 +29,5 @@ pub use crash::CrashMode;
 pub use fault::{CallKind, Effect, Fault, FaultError};
 pub use liar::Lie;
 pub use storage::{Call, Outcome, SimStorage};
-pub use sweep::{SweepTally, sweep_script};
+pub use sweep::{Depth, Scenario, SweepTally, sweep};
+pub use threads::{ThreadsTally, check_threads};

@@ -76,7 +76,10 @@ impl Session {
         let found = self.contents()?;
         if !history.allows(&found, self.now_ms()) {
             let explanation = history.explain(&found, self.now_ms());
-            return wrong(format!("the store opened with what cannot be there: {explanation}"));
+            let kind = history.kind_of(&found, self.now_ms());
+            return wrong(format!(
+                "{kind}: the store opened with what cannot be there: {explanation}"
+            ));
         }
         history.restart_from(found);
         self.check_names()
