@@ -16,6 +16,8 @@ const CHILD: &str = env!("CARGO_BIN_EXE_power_cut");
 struct Run {
     dir: tempfile::TempDir,
     ledger: Ledger,
+    /// All its lines.
+    said: Vec<String>,
     ended: Ended,
     text: String,
 }
@@ -23,23 +25,42 @@ struct Run {
 impl Run {
     /// Lets a child write until it has acknowledged `steps`, or has ended.
     fn trace(seed: u64, steps: u64, options: &[&str]) -> Result<Self, Refusal> {
+        let first_steps = vec!["0".to_string(); kill::THREADS];
+        Self::start(seed, steps, "trace", first_steps, options)
+    }
+
+    /// Lets a child make its steps on one thread, and end.
+    fn short(seed: u64, steps: u64, options: &[&str]) -> Result<Self, Refusal> {
+        Self::start(seed, u64::MAX, "run", vec![steps.to_string()], options)
+    }
+
+    fn start(
+        seed: u64,
+        steps: u64,
+        verb: &str,
+        rest: Vec<String>,
+        options: &[&str],
+    ) -> Result<Self, Refusal> {
         let dir = files::scratch();
         let mut ledger = Ledger::new(seed);
         let store = dir.path().display().to_string();
-        let mut args = vec!["trace".to_string(), store, seed.to_string()];
-        args.extend(ledger.next_steps().map(|step| step.to_string()));
+        let mut args = vec![verb.to_string(), store, seed.to_string()];
+        args.extend(rest);
+        let mut said = Vec::new();
         let mut traced = Traced::start(Path::new(CHILD), options, &args)?;
         let mut acknowledged = 0;
         while acknowledged < steps
             && let Some(line) = traced.writer.line()
         {
             acknowledged += u64::from(ledger.take(&line, Said::Before).expect("steps in order"));
+            said.push(line);
         }
         let (ended, text) = traced.kill();
         for line in &ended.lines {
             ledger.take(line, Said::Before).expect("a thread acknowledges its steps in order");
         }
-        Ok(Self { dir, ledger, ended, text })
+        said.extend_from_slice(&ended.lines);
+        Ok(Self { dir, ledger, said, ended, text })
     }
 
     /// Writes the trace to a file that stays.
@@ -156,4 +177,62 @@ fn a_failed_sync_is_not_tried_again() {
                 .unwrap_or_else(|error| panic!("{context}: the store resumes: {error}"));
         }
     }
+}
+
+/// Every sync of a short run fails in turn: that of a file, and that of the directory. What follows
+/// it is an error or nothing; no sync comes after it; the store opens again with all that was
+/// acknowledged. `PAKV_SYNC_STEPS` sets how many steps a run has (24 unless told).
+#[test]
+fn whichever_sync_fails_nothing_is_acknowledged_after_it() {
+    let seed = seed();
+    let steps = number("PAKV_SYNC_STEPS").unwrap_or(24);
+    for (call, least) in [("fdatasync", 20), ("fsync", 8)] {
+        let mut nth = 1;
+        loop {
+            match with_failed_sync(seed, steps, call, nth) {
+                Ok(true) => nth += 1,
+                Ok(false) => break,
+                Err(refusal) => return skipped("every sync failing in turn", &refusal),
+            }
+        }
+        println!("{} syncs by {call} failed in turn", nth - 1);
+        assert!(nth > least, "a run of {steps} steps has only {} calls of {call}", nth - 1);
+    }
+}
+
+/// Returns whether the run had such a sync.
+fn with_failed_sync(seed: u64, steps: u64, call: &str, nth: u64) -> Result<bool, Refusal> {
+    let fault = format!("inject={call}:error=EIO:when={nth}");
+    let context = format!("PAKV_SEED={seed}, {fault}");
+    let mut run = Run::short(seed, steps, &["-e", &fault])?;
+    let trace = Trace::parse(&run.text).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
+    let is_sync = |call: &&Call| matches!(call.name.as_str(), "fsync" | "fdatasync");
+    let Some(failed) = trace.0.iter().filter(is_sync).find(|call| call.failed()) else {
+        assert!(run.said.iter().any(|line| line == "closed"), "{context}: {:?}", run.said);
+        return Ok(false);
+    };
+    let later = |call: &&Call| call.begin > failed.end;
+    let again = trace.0.iter().filter(is_sync).find(later);
+    assert!(again.is_none(), "{context}: a sync after the one that failed: {again:?}");
+    let is_acknowledgement = |call: &&Call| {
+        let said = call.strings().concat();
+        call.name == "write" && call.args.starts_with("1<") && said.starts_with(b"0 ")
+    };
+    let acknowledged = trace.0.iter().filter(later).find(is_acknowledgement);
+    assert!(acknowledged.is_none(), "{context}: acknowledged after it: {acknowledged:?}");
+    let opened = run.said.iter().any(|line| line == "open");
+    let told = run.said.iter().any(|line| line.starts_with("failed Io {"))
+        || run.said.iter().any(|line| line.starts_with("failed Poisoned {"));
+    let ended_well =
+        if opened { told && run.ended.succeeded() } else { run.ended.is_legal().is_ok() };
+    assert!(ended_well, "{context}: {:?}, {}", run.said, run.ended.errors);
+    let wrong = run.said.iter().find(|line| line.starts_with("acknowledged "));
+    assert!(wrong.is_none(), "{context}: after the failure: {wrong:?}");
+
+    run.ledger.check_after_cut(run.dir.path()).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
+    kill::options(seed)
+        .open(run.dir.path())
+        .and_then(|db| db.set("another", "write"))
+        .unwrap_or_else(|error| panic!("{context}: the store resumes: {error}"));
+    Ok(true)
 }

@@ -10,7 +10,8 @@
 //!
 //! The last line of its output is `figures: …`. Needs root and loop mounts; exits with 3 where the
 //! machine has none. Its other verbs are those of the children that it and tests start: `write DIR
-//! SEED STEP…`, `trace DIR SEED STEP…`, `append DIR`, `hold DIR SEED`, `fill DIR SEGMENT_BYTES`.
+//! SEED STEP…`, `trace DIR SEED STEP…`, `run DIR SEED STEPS`, `append DIR`, `hold DIR SEED`, `fill DIR
+//! SEGMENT_BYTES`.
 
 use std::error::Error;
 use std::path::Path;
@@ -37,6 +38,7 @@ fn main() -> Outcome {
         ["trace", dir, seed, first_steps @ ..] => {
             kill::write_until_killed(Path::new(dir), seed.parse()?, &numbers(first_steps)?)?;
         }
+        ["run", dir, seed, steps] => child::run(Path::new(dir), seed.parse()?, steps.parse()?)?,
         ["append", dir] => child::append(Path::new(dir))?,
         ["hold", dir, seed] => {
             let db = kill::options(seed.parse()?).open(dir)?;

@@ -60,6 +60,56 @@ pub fn write(dir: &Path, seed: u64, first_steps: &[u64]) -> pakv::Result<()> {
     })
 }
 
+/// So many steps, on this thread alone, with compactions in between and a close; so the n-th sync of
+/// a run is the same call in every run. Prints `opening`, `open`, `0 STEP` for each acknowledged
+/// step, `failed ERROR` for the first failure, `acknowledged CALL` if anything is after it, and
+/// `closed` if nothing failed.
+///
+/// # Errors
+/// Those of the open, and of reading after a failure, which must go on.
+pub fn run(dir: &Path, seed: u64, steps: u64) -> pakv::Result<()> {
+    const STEPS_PER_COMPACTION: u64 = 7;
+    say("opening");
+    let options = kill::options(seed).background_compaction(false).segment_bytes(1_024);
+    let db = options.open(dir)?;
+    say("open");
+    let work = || -> pakv::Result<()> {
+        for number in 0..steps {
+            kill::step(seed, 0, number).apply(&db)?;
+            say(&format!("0 {number}"));
+            if number % STEPS_PER_COMPACTION == STEPS_PER_COMPACTION - 1 {
+                db.compact()?;
+            }
+        }
+        Ok(())
+    };
+    let result = work().and_then(|()| db.clone().close());
+    let Err(error) = result else {
+        say("closed");
+        return Ok(());
+    };
+    say(&format!("failed {error:?}"));
+    let is_refused = |result: pakv::Result<()>| {
+        matches!(result, Err(pakv::Error::Poisoned { .. } | pakv::Error::Closed))
+    };
+    for (call, result) in [
+        ("set", db.set("another", "write")),
+        ("sync", db.sync()),
+        ("maintain", db.maintain()),
+        ("compact", db.compact().map(|_| ())),
+        ("transaction", db.transaction().map(|_| ())),
+    ] {
+        if !is_refused(result) {
+            say(&format!("acknowledged {call}"));
+        }
+    }
+    // Unless it was the close that failed, which closes all the same.
+    if let Ok(scan) = db.scan() {
+        scan.map(|entry| entry.into_pair()).collect::<pakv::Result<Vec<_>>>()?;
+    }
+    Ok(())
+}
+
 /// How many threads [`append`] has.
 pub(crate) const APPENDERS: usize = 3;
 /// The length of what it appends, in bytes.
