@@ -83,6 +83,7 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
 /// under it.
 fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
     let mut tries = 0;
+    let mut told = None;
     loop {
         tries += 1;
         let path = storage.path().to_path_buf();
@@ -99,9 +100,13 @@ fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered>
             Ok(loaded) => return Ok(finish(options, catalog, loaded, None, None, report)),
             Err(error) => {
                 let moved_on = manifest::load(&**storage)?.is_some_and(|newer| newer != catalog);
-                if !moved_on || tries == READER_TRIES {
+                // A writer that opens the store cuts the torn tail and appends in its place, and who
+                // reads both takes that for damage. Damage is still there at the second look.
+                let first_told = error.is_corruption() && told != Some(error.to_string());
+                if !(moved_on || first_told) || tries == READER_TRIES {
                     return Err(error);
                 }
+                told = Some(error.to_string());
             }
         }
     }
@@ -222,6 +227,8 @@ fn remove_orphans(
         }
         match storage.remove(name) {
             Ok(()) => report.orphans_removed += 1,
+            // A handle that was closed had kept it for its snapshots, and has let go of it by now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             // A directory of that name is nobody's file; its number is not used again.
             Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
                 if let Some(OwnFile::Log(id) | OwnFile::Hint(id)) = own_file(name) {
