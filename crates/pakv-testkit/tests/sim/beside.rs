@@ -1,0 +1,279 @@
+//! Somebody else acts between two calls of an open: a writer beside a reader, a handle that is let
+//! go of. Every place between two calls is tried.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pakv::storage::{Lock, Mapping, PathKind, Storage, StorageFile};
+use pakv::{Db, Durability, Options, WriteBatch};
+use pakv_testkit::sim::SimStorage;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+type Act = Box<dyn FnOnce() + Send>;
+
+/// A storage before one of whose calls something happens.
+#[derive(Clone)]
+struct Interrupted {
+    inner: SimStorage,
+    left: Arc<AtomicU64>,
+    act: Arc<Mutex<Option<Act>>>,
+}
+
+impl Interrupted {
+    /// `act` happens before the call after so many.
+    fn new(inner: &SimStorage, calls: u64, act: impl FnOnce() + Send + 'static) -> Self {
+        let act: Act = Box::new(act);
+        Self {
+            inner: inner.clone(),
+            left: Arc::new(AtomicU64::new(calls)),
+            act: Arc::new(Mutex::new(Some(act))),
+        }
+    }
+
+    fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(self.clone())
+    }
+
+    /// Whether there were so many calls.
+    fn has_acted(&self) -> bool {
+        self.act.lock().is_ok_and(|act| act.is_none())
+    }
+
+    fn call(&self) -> &SimStorage {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0
+            && let Some(act) = self.act.lock().ok().and_then(|mut act| act.take())
+        {
+            act();
+        }
+        &self.inner
+    }
+
+    fn file(&self, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        Arc::new(File { storage: self.clone(), inner })
+    }
+}
+
+impl fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+impl Storage for Interrupted {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    fn kind(&self) -> io::Result<PathKind> {
+        self.call().kind()
+    }
+
+    fn create_dir(&self) -> io::Result<()> {
+        self.call().create_dir()
+    }
+
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        self.call().list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.call().create(name).map(|file| self.file(file))
+    }
+
+    fn open(&self, name: &str, writable: bool) -> io::Result<Arc<dyn StorageFile>> {
+        self.call().open(name, writable).map(|file| self.file(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.call().rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.call().remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.call().sync_dir()
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Lock> {
+        self.call().lock(name)
+    }
+}
+
+#[derive(Debug)]
+struct File {
+    storage: Interrupted,
+    inner: Arc<dyn StorageFile>,
+}
+
+impl File {
+    fn call(&self) -> &dyn StorageFile {
+        self.storage.call();
+        &*self.inner
+    }
+}
+
+impl StorageFile for File {
+    fn len(&self) -> io::Result<u64> {
+        self.call().len()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.call().read_at(buffer, offset)
+    }
+
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        self.call().write_at(buffer, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.call().set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.call().sync()
+    }
+
+    fn map(&self, len: u64) -> io::Result<Mapping> {
+        self.call().map(len)
+    }
+}
+
+fn options() -> Options {
+    let options = Options::new().background_compaction(false).segment_bytes(1_024);
+    options.lock_wait(std::time::Duration::ZERO).compaction_min_garbage(1)
+}
+
+fn storage(machine: &SimStorage) -> Arc<dyn Storage> {
+    Arc::new(machine.clone())
+}
+
+/// One thing that a writer does.
+#[derive(Debug, Clone, Copy)]
+enum Do {
+    Set(&'static str, usize),
+    Delete(&'static str),
+    Compact,
+    Close,
+}
+
+/// What a writer does while a reader opens the store, after an open of its own.
+const ACTS: [&[Do]; 7] = [
+    &[],
+    &[Do::Set("n0", 1), Do::Set("n1", 1), Do::Set("n2", 1), Do::Set("n3", 1), Do::Set("n0", 2)],
+    &[Do::Set("n0", 400), Do::Set("n1", 400), Do::Set("n2", 400), Do::Set("n3", 400)],
+    &[Do::Compact, Do::Set("n0", 9), Do::Compact, Do::Set("k1", 9), Do::Compact],
+    &[Do::Set("k0", 100), Do::Compact, Do::Set("k2", 150), Do::Set("k1", 150), Do::Compact],
+    &[Do::Delete("k0"), Do::Delete("k1"), Do::Delete("k4"), Do::Compact, Do::Set("k1", 3)],
+    &[Do::Set("k3", 3), Do::Close],
+];
+
+type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Lets a writer act, and returns every state of the store on the way. It goes on to have the store
+/// open, unless it closes it.
+fn act(machine: &SimStorage, todo: &[Do]) -> pakv::Result<Vec<Contents>> {
+    let db = std::mem::ManuallyDrop::new(options().open_storage(storage(machine))?);
+    let mut states = vec![contents(&db)?];
+    for what in todo {
+        match what {
+            Do::Set(key, len) => db.set(key, "v".repeat(*len))?,
+            Do::Delete(key) => drop(db.delete(key)?),
+            Do::Compact => drop(db.compact()?),
+            Do::Close => return Db::clone(&db).close().map(|()| states),
+        }
+        states.push(contents(&db)?);
+    }
+    Ok(states)
+}
+
+/// A store with several segments and garbage, and a tail that was not synced: it has a hole in a
+/// batch, and good records behind that.
+fn left_by_a_crash() -> pakv::Result<SimStorage> {
+    let machine = SimStorage::new(7);
+    let db = options().open_storage(storage(&machine))?;
+    for number in 0..20 {
+        db.set(format!("k{}", number % 5), format!("{number:080}"))?;
+    }
+    let db = db.with_durability(Durability::Buffered)?;
+    db.compact()?;
+    db.set("buffered", "1")?;
+    let active = db.stats()?.segments.iter().find(|segment| segment.active).map(|it| it.segment);
+    let active = format!("{:010}.log", active.unwrap_or(0));
+    let hole = machine.file_len(&active).unwrap_or(0) + 60;
+    let mut batch = WriteBatch::new();
+    batch.set("torn/1", "x".repeat(40)).set("torn/2", "y".repeat(40));
+    db.write(&batch)?;
+    (0..6).try_for_each(|number| db.set("behind", format!("{number:020}")))?;
+    machine.power_off();
+    drop(db);
+    let killed = machine.copy(1);
+    killed.flip(&active, hole, 3);
+    let db = options().read_only(true).open_storage(storage(&killed))?;
+    assert!(db.contains("buffered")? && !db.contains("torn/1")? && !db.contains("behind")?);
+    Ok(killed)
+}
+
+fn contents(db: &Db) -> pakv::Result<Contents> {
+    db.scan()?.map(|entry| entry.into_pair()).collect()
+}
+
+#[test]
+fn a_reader_opens_whatever_a_writer_does_between_its_calls() -> Outcome {
+    let mut wrong = Vec::new();
+    for todo in ACTS {
+        let states = act(&left_by_a_crash()?, todo)?;
+        assert!(states.len() > todo.len().saturating_sub(1), "{todo:?} goes to its end");
+        for calls in 0.. {
+            let machine = left_by_a_crash()?;
+            let beside = machine.clone();
+            let opened = Interrupted::new(&machine, calls, move || {
+                act(&beside, todo).unwrap_or_else(|error| panic!("{todo:?}: {error}"));
+            });
+            let context = format!("at call {calls} of a reader a writer does {todo:?}");
+            let db = options().read_only(true).open_storage(opened.storage());
+            match db.and_then(|db| contents(&db)) {
+                Ok(found) if states.contains(&found) => {}
+                Ok(found) => wrong.push(format!("{context}: {} entries", found.len())),
+                Err(error) => wrong.push(format!("{context}: {error}")),
+            }
+            if !opened.has_acted() {
+                assert!(calls > 10, "an open has more calls than {calls}");
+                break;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+/// A snapshot outlives the close of its store and keeps files that compaction has replaced. The next
+/// open finds them as orphans; they may go at any moment of it.
+#[test]
+fn an_open_does_not_mind_who_removes_an_orphan() -> Outcome {
+    for calls in 0.. {
+        let machine = SimStorage::new(calls);
+        let db = options().open_storage(storage(&machine))?;
+        for number in 0..24 {
+            db.set("key", format!("{number:0100}"))?;
+        }
+        let snapshot = db.snapshot()?;
+        db.set("key", "newer")?;
+        db.compact()?;
+        db.close()?;
+        let opened = Interrupted::new(&machine, calls, move || drop(snapshot));
+        let db = options().open_storage(opened.storage());
+        let db = db.unwrap_or_else(|error| panic!("let go of at call {calls}: {error}"));
+        assert_eq!(db.get("key")?.as_deref(), Some(&b"newer"[..]));
+        if !opened.has_acted() {
+            assert!(calls > 10, "an open has more calls");
+            return Ok(());
+        }
+    }
+    Ok(())
+}
