@@ -2,6 +2,7 @@
 //! that it would notice.
 
 mod beside;
+mod clock;
 mod disk;
 mod regressions;
 
