@@ -8,6 +8,7 @@
 //! - [`script`]: plain-text scripts of commands with the expected output beside each.
 //! - [`files`]: what tests do to the files of a store behind its back: copy, cut, flip, list.
 //! - [`dump`]: what the files of a store hold, as text.
+//! - [`forge`]: files of a store with right checksums and whatever content.
 //! - [`kill`]: what child processes do, first of all the workload of the `kill -9` runs, known to
 //!   the child that writes and to the parent that checks.
 //! - [`power`]: power cuts, failed syncs and full disks of real file systems; the order of system
@@ -19,6 +20,7 @@
 
 pub mod dump;
 pub mod files;
+pub mod forge;
 pub mod kill;
 mod model;
 pub mod ops;
@@ -26,7 +28,9 @@ pub mod power;
 pub mod script;
 pub mod sim;
 mod store;
+mod watch;
 
 pub use model::Model;
 pub use ops::Op;
 pub use store::{Reopen, TestStore};
+pub use watch::{HANG, within};

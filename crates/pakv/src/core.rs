@@ -137,7 +137,7 @@ impl Core {
     }
 
     pub(crate) fn read(&self, found: &Found, key: &[u8]) -> Result<Vec<u8>> {
-        found.segment.value(found.entry.location, key)
+        found.segment.value(&found.entry, key)
     }
 
     pub(crate) fn stats(&self) -> Result<Stats> {

@@ -123,7 +123,7 @@ impl Entry {
     /// [`Error::Corrupt`](crate::Error::Corrupt) where its record is damaged;
     /// [`Error::Io`](crate::Error::Io).
     pub fn value(&self) -> Result<Vec<u8>> {
-        self.found.segment.value(self.found.entry.location, &self.key)
+        self.found.segment.value(&self.found.entry, &self.key)
     }
 
     /// The key, and the value, which is read.

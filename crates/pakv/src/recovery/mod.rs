@@ -1,4 +1,4 @@
-//! Opening a store: lock, manifest, orphans, hints in parallel, replay of the active segment,
+//! Opening a store: lock, manifest, hints in parallel, replay of the active segment, orphans,
 //! report.
 //!
 //! Invariants: an open changes nothing before it knows that the format is its own; what it removes
@@ -8,6 +8,7 @@
 mod load;
 mod replay;
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,10 @@ use crate::commit::Active;
 use crate::core::Recovered;
 use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, Manifest};
-use crate::format::{LOCK_NAME, OwnFile, SegmentId, SeqNoRange, StoreId, own_file};
+use crate::format::{
+    LOCK_NAME, MANIFEST_NAME, OwnFile, PREAMBLE_BYTES, SEGMENT_ID_MAX, SEQNO_MAX, SegmentId, SeqNo,
+    SeqNoRange, StoreId, own_file,
+};
 use crate::index::{Index, SegmentState};
 use crate::manifest;
 use crate::options::Options;
@@ -27,6 +31,10 @@ use load::Loaded;
 
 /// How often the lock is tried while it is waited for.
 const LOCK_POLL: Duration = Duration::from_millis(5);
+/// A directory named like a segment is passed by if its number is this close. A higher one must not
+/// use up the numbers between; whoever comes to it fails to create that segment, and the next open
+/// passes it by.
+const NUMBERS_AHEAD: u32 = 1 << 20;
 /// How often a reader starts over when the writer beside it has moved on.
 const READER_TRIES: usize = 20;
 
@@ -70,10 +78,19 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
             create(&**storage)?
         }
     };
-    remove_orphans(&**storage, &mut catalog, &mut report)?;
+    check_numbers(&**storage, &catalog, catalog.next_seqno)?;
     let mut loaded = load::load_sealed(options, storage, &catalog, &mut report)?;
-    let active = match catalog.active {
-        Some(active) => replay::replay_active(storage, &catalog, active, &mut loaded, &mut report)?,
+    let replayed = match catalog.active {
+        Some(active) => {
+            Some(replay::replay_active(storage, &catalog, active, &mut loaded, &mut report)?)
+        }
+        None => None,
+    };
+    check_numbers(&**storage, &catalog, loaded.newest_seqno)?;
+    // Only now: a manifest that is not this directory's must not remove what it does not list.
+    remove_orphans(&**storage, &mut catalog, &mut report)?;
+    let active = match replayed {
+        Some(active) => active,
         None => begin_first_segment(storage, &mut catalog, &mut loaded)?,
     };
     Ok(finish(options, catalog, loaded, Some(active), Some(lock), report))
@@ -158,6 +175,17 @@ fn check_may_create(storage: &dyn Storage, create: bool) -> Result<()> {
     if create { Ok(()) } else { Err(Error::NoStore { path }) }
 }
 
+/// Numbers only rise, and a manifest with one past the last is refused. Whoever opens a store that
+/// is still this far from the end cannot come there before the next open.
+fn check_numbers(storage: &dyn Storage, catalog: &Manifest, seqno: SeqNo) -> Result<()> {
+    if catalog.next_segment.0 > SEGMENT_ID_MAX.0 / 2 || seqno > SEQNO_MAX / 2 {
+        let path = storage.path().join(MANIFEST_NAME);
+        let reason = "the store's numbers are used up: it can be read and not written";
+        return Err(Error::corrupt(&path, PREAMBLE_BYTES as u64, reason));
+    }
+    Ok(())
+}
+
 /// Writes the first manifest. It lists no segment yet: one that exists before it is listed is an
 /// orphan, and a directory with segments and no manifest is never a store that was being created.
 fn create(storage: &dyn Storage) -> Result<Manifest> {
@@ -212,7 +240,8 @@ fn remove_orphans(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     let names = storage.list().map_err(Error::io("list", storage.path()))?;
-    let is_sealed = |id: SegmentId| catalog.sealed.iter().any(|sealed| sealed.segment == id);
+    let sealed: HashSet<SegmentId> = catalog.sealed.iter().map(|sealed| sealed.segment).collect();
+    let is_sealed = |id: SegmentId| sealed.contains(&id);
     let is_active = |id: SegmentId| catalog.active.is_some_and(|active| active.segment == id);
     let mut taken = None;
     for name in names.iter().filter_map(|name| name.to_str()) {
@@ -231,7 +260,9 @@ fn remove_orphans(
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             // A directory of that name is nobody's file; its number is not used again.
             Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
-                if let Some(OwnFile::Log(id) | OwnFile::Hint(id)) = own_file(name) {
+                if let Some(OwnFile::Log(id) | OwnFile::Hint(id)) = own_file(name)
+                    && id.0 <= catalog.next_segment.0.saturating_add(NUMBERS_AHEAD)
+                {
                     taken = taken.max(Some(id));
                 }
             }

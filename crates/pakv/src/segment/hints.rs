@@ -9,8 +9,9 @@ use crate::format::record::{Op, Record};
 use crate::format::{SegmentId, StoreId};
 use crate::storage::{Storage, StorageFile, read_all, replace_file, write_all_at};
 
-/// Hints are never longer than this: a length field of 32 bits must hold every offset in them.
-const HINT_BYTES_MAX: u64 = u32::MAX as u64;
+/// What a hint can have beyond the length of its segment: an entry is never longer than its record,
+/// and blocks and ends take little.
+const HINT_BYTES_BEYOND: u64 = 4096;
 
 /// Writes the hint of a segment that is being written by compaction, record by record. The file is
 /// not listed anywhere yet, so it needs no temporary name.
@@ -117,7 +118,8 @@ pub(crate) fn load_hint(
     visit: impl FnMut(&HintEntry<'_>),
 ) -> std::result::Result<u64, String> {
     let file = storage.open(&id.hint_name(), false).map_err(|error| error.to_string())?;
-    let bytes = read_all(&*file, HINT_BYTES_MAX).map_err(|error| error.to_string())?;
+    let bytes_max = 2 * u64::from(segment_bytes) + HINT_BYTES_BEYOND;
+    let bytes = read_all(&*file, bytes_max).map_err(|error| error.to_string())?;
     decode_hint(&bytes, store, id, segment_bytes, visit)?;
     Ok(bytes.len() as u64)
 }

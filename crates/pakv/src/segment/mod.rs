@@ -12,11 +12,12 @@ pub(crate) use hints::{HintWriter, hint_entry, load_hint, rebuild_hint};
 pub(crate) use reader::{FrameReader, Next};
 
 use crate::error::{Error, Result};
-use crate::format::record::{Record, SegmentHeader, encode_segment_start};
+use crate::format::record::{Op, Record, SegmentHeader, encode_segment_start};
 use crate::format::{
-    BadPreamble, FORMAT_VERSION, FileKind, Location, PREAMBLE_BYTES, SegmentId, StoreId,
-    decode_exact, decode_preamble, frame,
+    BadPreamble, FORMAT_VERSION, FileKind, PREAMBLE_BYTES, SegmentId, StoreId, decode_exact,
+    decode_preamble, frame,
 };
+use crate::keydir::KeyEntry;
 use crate::options::ReadMethod;
 use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at};
 
@@ -189,35 +190,39 @@ impl Segment {
         Arc::downgrade(&self.files)
     }
 
-    /// Reads one record, verifies its checksum and that it is of `key`, and gives its value.
+    /// Reads one record, verifies its checksum and that it is the one of `key` with this sequence
+    /// number, and gives its value.
     ///
     /// # Errors
     /// [`Error::Corrupt`] with file and offset; [`Error::Io`] where a positional read fails.
-    pub(crate) fn value(&self, location: Location, key: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn value(&self, entry: &KeyEntry, key: &[u8]) -> Result<Vec<u8>> {
+        let location = entry.location;
         match &self.source {
             Source::Mapped(map) => {
                 let start = location.offset as usize;
                 let bytes = (**map).as_ref().get(start..start + location.length as usize);
-                self.value_in(bytes.unwrap_or_default(), location, key)
+                self.value_in(bytes.unwrap_or_default(), entry, key)
             }
             Source::File(file) => {
                 let mut bytes = vec![0; location.length as usize];
                 let read = read_up_to(&**file, &mut bytes, u64::from(location.offset))
                     .map_err(Error::io("read", self.path.as_path()))?;
-                self.value_in(bytes.get(..read).unwrap_or_default(), location, key)
+                self.value_in(bytes.get(..read).unwrap_or_default(), entry, key)
             }
         }
     }
 
-    fn value_in(&self, bytes: &[u8], location: Location, key: &[u8]) -> Result<Vec<u8>> {
-        let corrupt = |reason: String| self.corrupt(location.offset, reason);
-        let body = frame::body(bytes, self.salt, location.offset)
-            .map_err(|bad| corrupt(bad.to_string()))?;
-        match Record::decode(body).map_err(corrupt)?.op {
-            crate::format::record::Op::Set { key: found, value, .. } if found == key => {
+    fn value_in(&self, bytes: &[u8], entry: &KeyEntry, key: &[u8]) -> Result<Vec<u8>> {
+        let offset = entry.location.offset;
+        let corrupt = |reason: String| self.corrupt(offset, reason);
+        let body = frame::body(bytes, self.salt, offset).map_err(|bad| corrupt(bad.to_string()))?;
+        match Record::decode(body).map_err(corrupt)? {
+            Record { seqno, op: Op::Set { key: found, value, .. }, .. }
+                if found == key && seqno == entry.seqno =>
+            {
                 Ok(value.to_vec())
             }
-            _ => Err(self.corrupt(location.offset, "the record is of another key".to_string())),
+            _ => Err(self.corrupt(offset, "the record is another one than was expected here")),
         }
     }
 

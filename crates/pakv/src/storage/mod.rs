@@ -66,7 +66,8 @@ pub trait Storage: Send + Sync + Debug {
     fn list(&self) -> io::Result<Vec<OsString>>;
     /// Creates a file that must not exist, for reading and writing.
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
-    /// Opens a regular file, never through a symbolic link; for writing too if asked.
+    /// Opens a regular file, never through a symbolic link; for writing too if asked, and then one
+    /// that has no other name whose content would change.
     fn open(&self, name: &str, writable: bool) -> io::Result<Arc<dyn StorageFile>>;
     /// Renames a file over another, atomically.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile};
+use super::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile, remove_if_there};
+use crate::format::TEMPORARY_SUFFIX;
 
 /// A store's directory on the file system.
 ///
@@ -25,6 +26,39 @@ impl OsStorage {
 
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Opens what is there under the name, if it is a regular file. O_NONBLOCK: a FIFO is refused
+    /// instead of waited for.
+    fn open_regular(&self, name: &str, options: &mut OpenOptions) -> io::Result<File> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = options.read(true).custom_flags(flags).open(self.file(name))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        Ok(file)
+    }
+
+    /// Puts a copy in the place of a file that is to be written and has another name besides, in
+    /// somebody's backup perhaps: what that name shows must not change.
+    fn own_copy(&self, name: &str, mut shared: File) -> io::Result<File> {
+        let len = shared.metadata()?.len();
+        if u32::try_from(len).is_err() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+        remove_if_there(self, &temporary)?;
+        let mut copy = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.file(&temporary))?;
+        io::copy(&mut shared, &mut copy)?;
+        copy.sync_all()?;
+        self.rename(&temporary, name)?;
+        self.sync_dir()?;
+        Ok(copy)
     }
 }
 
@@ -71,14 +105,9 @@ impl Storage for OsStorage {
     }
 
     fn open(&self, name: &str, writable: bool) -> io::Result<Arc<dyn StorageFile>> {
-        // O_NONBLOCK: a FIFO in a file's place is refused below instead of waited for.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writable)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(self.file(name))?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        let mut file = self.open_regular(name, OpenOptions::new().write(writable))?;
+        if writable && file.metadata()?.nlink() > 1 {
+            file = self.own_copy(name, file)?;
         }
         Ok(Arc::new(OsFile(file)))
     }
@@ -96,15 +125,12 @@ impl Storage for OsStorage {
     }
 
     fn lock(&self, name: &str) -> io::Result<Lock> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(self.file(name))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let mut file = self.open_regular(name, &mut options)?;
         match file.try_lock() {
+            // Under its other name it may be anything.
+            Ok(()) if file.metadata()?.nlink() > 1 => Ok(Lock::Acquired(LockGuard::new(file))),
             Ok(()) => {
                 // The pid is for error messages alone, and a full disk has no room for it; the lock
                 // itself is the operating system's.

@@ -9,6 +9,7 @@ mod damage; // a byte flipped, a file cut, lost, swapped or newer: the truth or 
 mod errors; // what bad calls get, and how it reads
 mod fixtures;
 mod history; // for the others: a store whose every state is known
+mod hostile; // what a stranger may have put into the directory: nothing outside it is touched
 mod limits; // each limit below, at and above it
 mod locking; // one writer; readers beside it that write nothing
 mod model; // random operations against the reference model
