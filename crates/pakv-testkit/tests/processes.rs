@@ -4,198 +4,31 @@
 //! `PAKV_KILL_RUNS` sets how many kills there are (20 unless told), `PAKV_SEED` repeats a failed
 //! run's workload; the moment of the kill stays the scheduler's.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use pakv::{Db, Error, ManualClock, Options};
-use pakv_testkit::{Model, files, kill};
-use tempfile::TempDir;
+use pakv::{Db, Error, Options};
+use pakv_testkit::files;
+use pakv_testkit::kill::{self, LibraryKills};
+use pakv_testkit::power::Writer;
 
 const CHILD: &str = env!("CARGO_BIN_EXE_kill_child");
-
-/// So many kills in a row hit the same store, each after a recovery from the one before.
-const KILLS_PER_STORE: u64 = 10;
 
 #[test]
 fn a_killed_writer_loses_nothing_and_revives_nothing() {
     let runs = env_number("PAKV_KILL_RUNS").unwrap_or(20);
     let seed = env_number("PAKV_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("PAKV_SEED={seed}");
-    let mut delays = fastrand::Rng::with_seed(seed);
-    let mut acknowledged = 0;
-    for store in 0..runs.div_ceil(KILLS_PER_STORE) {
-        let mut victim = Victim::new(seed.wrapping_add(store));
-        for run in store * KILLS_PER_STORE..runs.min((store + 1) * KILLS_PER_STORE) {
-            // One in five is killed while it opens the store, the others at any time from their
-            // start on.
-            let moment = if run % 5 == 4 { Moment::Opening } else { Moment::Any };
-            let delay = match moment {
-                Moment::Opening => Duration::from_micros(delays.u64(..4_000)),
-                Moment::Any => Duration::from_micros(delays.u64(..60_000)),
-            };
-            acknowledged += victim.kill_and_check(run, moment, delay);
-        }
+    let mut kills = LibraryKills::new(CHILD.as_ref(), seed);
+    for _ in 0..runs {
+        kills.kill().unwrap_or_else(|problem| panic!("{problem}"));
     }
-    println!("{runs} kills, {acknowledged} acknowledged steps");
-    assert!(acknowledged > 0, "no child came far enough to acknowledge a step: nothing was tested");
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    Opening,
-    Any,
-}
-
-/// A store, and what is known of its contents.
-struct Victim {
-    dir: TempDir,
-    seed: u64,
-    /// What each thread's keys held after the last check, and the number of its next step.
-    threads: Vec<(Model, u64)>,
-}
-
-impl Victim {
-    fn new(seed: u64) -> Self {
-        let threads =
-            (0..kill::THREADS).map(|_| (Model::new(Arc::new(ManualClock::new(2))), 0)).collect();
-        Self { dir: files::scratch(), seed, threads }
-    }
-
-    /// One run; returns how many steps were acknowledged in it.
-    fn kill_and_check(&mut self, run: u64, moment: Moment, delay: Duration) -> u64 {
-        let mut args =
-            vec!["write".to_string(), self.dir.path().display().to_string(), self.seed.to_string()];
-        args.extend(self.threads.iter().map(|(_, next_step)| next_step.to_string()));
-        let context =
-            format!("PAKV_SEED={} run {run}, killed {moment:?} after {delay:?}", self.seed);
-        let mut child = Killable::start(&args);
-        if moment == Moment::Opening {
-            assert_eq!(
-                child.line().as_deref(),
-                Some("opening"),
-                "the child says that it opens the store"
-            );
-        }
-        let mut seen = if run % 2 == 1 { self.read_beside(delay, &context) } else { Vec::new() };
-        if seen.is_empty() {
-            std::thread::sleep(delay);
-        }
-        let lines = child.kill();
-
-        let mut acknowledged = 0;
-        self.forget_states(&mut seen);
-        for line in &lines {
-            if let Some((thread, step)) = line.split_once(' ') {
-                let (thread, step): (usize, u64) = (
-                    thread.parse().expect("a thread's number"),
-                    step.parse().expect("a step's number"),
-                );
-                let (model, next_step) = &mut self.threads[thread];
-                assert_eq!(step, *next_step, "a thread acknowledges its steps in order");
-                kill::step(self.seed, thread, step).apply_to(model);
-                *next_step += 1;
-                acknowledged += 1;
-                self.forget_states(&mut seen);
-            }
-        }
-        self.check(&format!("{context}, first open"), true);
-        self.forget_states(&mut seen);
-        assert_eq!(seen, [], "{context}: a reader beside the writer saw what was never there");
-        if run.is_multiple_of(3) {
-            files::remove_hints(self.dir.path());
-        }
-        self.check(&format!("{context}, second open"), false);
-        acknowledged
-    }
-
-    /// Opens the store for reading again and again beside the child, and returns what it showed of
-    /// each thread's keys.
-    fn read_beside(&self, delay: Duration, context: &str) -> Vec<(usize, Contents)> {
-        let mut seen = Vec::new();
-        let started = std::time::Instant::now();
-        while started.elapsed() < delay {
-            match kill::options(self.seed).read_only(true).open(self.dir.path()) {
-                Ok(db) => seen.extend(
-                    (0..kill::THREADS).map(|thread| (thread, contents(&db, thread, context))),
-                ),
-                // The child has not created it yet.
-                Err(Error::NoStore { .. }) => {}
-                Err(error) => panic!("{context}: a reader beside the writer: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        seen
-    }
-
-    /// Takes out of `seen` what the threads' keys hold at the step that has been reached.
-    fn forget_states(&self, seen: &mut Vec<(usize, Contents)>) {
-        if seen.is_empty() {
-            return;
-        }
-        let now: Vec<Contents> = self.threads.iter().map(|(model, _)| contents_of(model)).collect();
-        seen.retain(|(thread, contents)| *contents != now[*thread]);
-    }
-
-    /// Opens the store and compares each thread's keys with what was acknowledged; `in_flight`: one
-    /// more step may be there, and is then taken as done.
-    fn check(&mut self, context: &str, in_flight: bool) {
-        let options = kill::options(self.seed).background_compaction(false);
-        let db = options.open(self.dir.path()).unwrap_or_else(|error| panic!("{context}: {error}"));
-        for (thread, (model, next_step)) in self.threads.iter_mut().enumerate() {
-            let found = contents(&db, thread, context);
-            if found == contents_of(model) {
-                continue;
-            }
-            let step = kill::step(self.seed, thread, *next_step);
-            let mut after = model.clone();
-            step.apply_to(&mut after);
-            assert!(
-                in_flight && found == contents_of(&after),
-                "{context}: thread {thread} acknowledged the steps before {next_step}, which is\n\
-                 {step:?};\nneither the contents before it nor those after it are there: {}",
-                differences(&found, &contents_of(model)),
-            );
-            (*model, *next_step) = (after, *next_step + 1);
-        }
-        db.close().unwrap_or_else(|error| panic!("{context}: {error}"));
-    }
-}
-
-impl Drop for Victim {
-    /// Keeps the files of a store that failed.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.dir.disable_cleanup(true);
-            println!("the store is kept in {}", self.dir.path().display());
-        }
-    }
-}
-
-type Contents = Vec<(Vec<u8>, Vec<u8>)>;
-
-fn contents(db: &Db, thread: usize, context: &str) -> Contents {
-    let scan = db
-        .scan_prefix(kill::key_prefix(thread))
-        .unwrap_or_else(|error| panic!("{context}: {error}"));
-    scan.map(|entry| entry.into_pair().unwrap_or_else(|error| panic!("{context}: {error}")))
-        .collect()
-}
-
-fn contents_of(model: &Model) -> Contents {
-    model.rows().into_iter().map(|(key, value, _)| (key, value)).collect()
-}
-
-fn differences(found: &Contents, expected: &Contents) -> String {
-    let show = |(key, value): &(Vec<u8>, Vec<u8>)| {
-        format!("{} = {}", key.escape_ascii(), value[..value.len().min(30)].escape_ascii())
-    };
-    let only = |these: &Contents, others: &Contents| -> Vec<String> {
-        these.iter().filter(|pair| !others.contains(pair)).map(show).collect()
-    };
-    format!("found {:#?} instead of {:#?}", only(found, expected), only(expected, found))
+    println!("{}", kills.tally());
+    assert!(
+        kills.tally().acknowledged > 0,
+        "no child came far enough to acknowledge a step: nothing was tested"
+    );
 }
 
 #[test]
@@ -204,7 +37,7 @@ fn a_store_held_by_another_process_names_it_and_is_free_once_that_is_killed() {
     Db::open(dir.path())
         .and_then(|db| db.set("key", "value").and_then(|()| db.close()))
         .expect("a store is made");
-    let mut holder = Killable::start(&["hold".to_string(), dir.path().display().to_string()]);
+    let mut holder = Writer::start(Command::new(CHILD).arg("hold").arg(dir.path()));
     assert_eq!(holder.line().as_deref(), Some("open"), "the child says that it has the store open");
 
     match Options::new().lock_wait(Duration::ZERO).open(dir.path()) {
@@ -301,59 +134,140 @@ fn segments_beyond_the_limit_on_open_files() {
     }
 }
 
-/// A child whose lines are read as they come, and which does not outlive the test.
-struct Killable {
-    child: Child,
-    lines: Receiver<String>,
+/// A run of the child under a limit, which `sh` sets after it has itself started.
+fn limited(limit: &str, args: &[&str], dir: &Path) -> Output {
+    let line = format!("{limit}; exec \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line, "sh", CHILD, args[0]]);
+    // `read` takes the directory last, the others first.
+    match args {
+        ["read", method] => command.arg(method).arg(dir),
+        [_, rest @ ..] => command.arg(dir).args(rest),
+        [] => &mut command,
+    };
+    command.output().expect("the child runs")
 }
 
-impl Killable {
-    fn start(args: &[String]) -> Self {
-        let mut child = Command::new(CHILD)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the child starts");
-        let stdout = child.stdout.take().expect("its output is piped");
-        Self { lines: read_lines(stdout), child }
-    }
-
-    fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The next line; `None` once the child has ended.
-    fn line(&mut self) -> Option<String> {
-        self.lines.recv().ok()
-    }
-
-    /// Kills it with SIGKILL and returns the lines that were not read yet.
-    fn kill(&mut self) -> Vec<String> {
-        self.child.kill().expect("the child can be killed");
-        let status = self.child.wait().expect("the child has ended");
-        assert_eq!(status.code(), None, "the child ended by itself before it was killed: {status}");
-        self.lines.iter().collect()
-    }
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-impl Drop for Killable {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_lines(stdout: ChildStdout) -> Receiver<String> {
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
+/// Out of file descriptors at every point that there is: in the start of the process, in an open,
+/// in mid-run when a segment is begun or its manifest replaced, and, as sealed segments are read
+/// through their files here, after any number of them. A typed error each time; what was
+/// acknowledged is there afterwards, and the store can be written again.
+#[test]
+fn a_store_that_runs_out_of_file_descriptors_while_it_writes() {
+    let (mut in_open, mut in_run) = (0, 0);
+    for limit in 3..=24 {
+        let context = format!("{limit} file descriptors");
+        let dir = files::scratch();
+        Db::open(dir.path()).and_then(|db| db.close()).expect("a store is made");
+        let args = ["fill", "4096", "positional"];
+        let output = limited(&format!("ulimit -n {limit}"), &args, dir.path());
+        let text = said(&output);
+        let lines: Vec<&str> = text.lines().collect();
+        let acknowledged = lines.iter().filter(|line| line.starts_with("ok ")).count() as u64;
+        if let Some(refused) = lines.iter().find(|line| line.starts_with("refused ")) {
+            assert!(refused.contains("Io {") && refused.contains("Too many open"), "{text}");
+            in_open += 1;
+        } else if let Some(failed) = lines.iter().find(|line| line.starts_with("failed ")) {
+            assert!(failed.contains("Io {") && failed.contains("Too many open"), "{text}");
+            assert!(
+                lines.iter().any(|line| line.starts_with("poisoned Poisoned {")),
+                "{context}: the next is refused: {text}"
+            );
+            assert!(lines.contains(&"read"), "{context}: reads go on: {text}");
+            in_run += 1;
+        } else {
+            // Not enough for the process to start.
+            assert!(!output.status.success() && acknowledged == 0, "{context}: {text}");
         }
+        holds_what_was_acknowledged(dir.path(), acknowledged, &context);
+    }
+    assert!(in_open > 1 && in_run > 5, "{in_open} failed in the open, {in_run} later");
+}
+
+/// The same in a compaction, which is given up; what it was to compact is as it was. A failure
+/// before anything was published leaves the store as it is, one after that poisons it.
+#[test]
+fn a_compaction_that_runs_out_of_file_descriptors() {
+    let full = files::scratch();
+    let options = Options::new().segment_bytes(4_096).background_compaction(false);
+    let db = options.open(full.path()).expect("an empty directory becomes a store");
+    for _ in 0..2 {
+        for number in 0..40 {
+            db.set(number.to_string(), kill::fill_value(number)).expect("set succeeds");
+        }
+    }
+    db.close().expect("close succeeds");
+    let (mut refused, mut failed, mut compacted) = (0, 0, 0);
+    for method in ["mapped", "positional"] {
+        for limit in 3..=24 {
+            let context = format!("{limit} file descriptors, {method}");
+            let dir = files::copied(full.path());
+            let args = ["compact", method];
+            let text = said(&limited(&format!("ulimit -n {limit}"), &args, dir.path()));
+            if text.contains("refused ") {
+                refused += 1;
+            } else if text.contains("failed ") {
+                assert!(text.contains("failed Io {"), "{context}: {text}");
+                assert!(text.contains("wrote") || text.contains("poisoned "), "{context}: {text}");
+                failed += 1;
+            } else if text.contains("compacted") {
+                compacted += 1;
+            }
+            holds_what_was_acknowledged(dir.path(), 40, &context);
+        }
+    }
+    assert!(
+        refused > 1 && failed > 1 && compacted > 1,
+        "{refused} refused, {failed} failed, {compacted} compacted"
+    );
+}
+
+/// What cannot be mapped for want of address space is read through the file. Less memory than a
+/// process needs ends it, as it ends any; nothing acknowledged is lost by it.
+#[test]
+fn a_limit_on_memory() {
+    let dir = files::scratch();
+    let options = Options::new().segment_bytes(64 << 20).background_compaction(false);
+    let db = options.open(dir.path()).expect("an empty directory becomes a store");
+    for number in 0..200_u64 {
+        let value = [kill::fill_value(number), vec![b'.'; 1 << 20]].concat();
+        db.set(number.to_string(), value).expect("set succeeds");
+    }
+    db.close().expect("close succeeds");
+    // Three segments of 64 MiB do not fit into the second.
+    for limit in ["ulimit -v 1000000", "ulimit -v 100000"] {
+        let output = limited(limit, &["read", "mapped"], dir.path());
+        assert!(said(&output).contains("200 values"), "{limit}: {}", said(&output));
+    }
+    for limit_kib in [4_000, 6_000, 8_000, 12_000, 20_000, 70_000] {
+        let dir = files::scratch();
+        Db::open(dir.path()).and_then(|db| db.close()).expect("a store is made");
+        let limit = format!("ulimit -f 64; trap '' XFSZ; ulimit -v {limit_kib}");
+        let output = limited(&limit, &["fill", "4096"], dir.path());
+        let acknowledged = said(&output).lines().filter(|line| line.starts_with("ok ")).count();
+        holds_what_was_acknowledged(dir.path(), acknowledged as u64, &limit);
+    }
+}
+
+/// The next open works, finds every acknowledged value and perhaps one more, and writes.
+fn holds_what_was_acknowledged(dir: &Path, acknowledged: u64, context: &str) {
+    let db = Db::open(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
+    for number in 0..acknowledged {
+        let value = db.get(number.to_string()).unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(value, Some(kill::fill_value(number)), "{context}: the value of {number}");
+    }
+    let mut others = db.scan().expect("scan succeeds").filter(|entry| {
+        let number = std::str::from_utf8(entry.key()).ok().and_then(|key| key.parse::<u64>().ok());
+        number.is_none_or(|number| number > acknowledged) && entry.key() != b"another"
     });
-    lines
+    assert!(others.next().is_none(), "{context}: a key that nobody wrote");
+    drop(others);
+    db.set("another", "write").unwrap_or_else(|error| panic!("{context}: {error}"));
+    db.close().unwrap_or_else(|error| panic!("{context}: {error}"));
 }
 
 fn env_number(name: &str) -> Option<u64> {

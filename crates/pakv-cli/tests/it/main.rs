@@ -2,6 +2,8 @@
 
 /// Errors that a recorded session cannot make: full disks, damaged files, odd directories, limits.
 mod bad_input;
+/// `kill -9` of every verb.
+mod kills;
 /// A directory to run pakv in, and what a run of it gave.
 mod kit;
 /// Pipes that break, bytes that are not text, processes side by side.
@@ -12,5 +14,7 @@ mod pty;
 mod sessions;
 /// The shell reading scripts.
 mod shell;
+/// Ctrl-C and a polite kill in the middle of what takes its time.
+mod signals;
 /// What verbs do at a terminal and not elsewhere.
 mod terminal;

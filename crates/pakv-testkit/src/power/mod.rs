@@ -15,7 +15,7 @@ use std::io::Write as _;
 pub mod child;
 mod control;
 mod cuts;
-mod ledger;
+use crate::kill::ledger;
 mod mount;
 pub(crate) mod order;
 mod writer;

@@ -20,6 +20,8 @@ use crate::segment::{FrameReader, Next, Segment, hint_entry};
 use crate::stats::RecoveryReport;
 use crate::storage::{Storage, read_up_to, write_all_at};
 
+const BUFFER_BYTES: usize = 256 * 1024;
+
 /// The active segment as it was found.
 struct Replayed {
     segment: Segment,
@@ -130,12 +132,13 @@ fn replay(
     let mut garbage = 0;
     if let Some((offset, reason)) = &bad {
         let offset = *offset;
-        let tail = read_tail(&segment, offset, file_bytes)?;
-        // Space that was prepared for records to come is no damage, and nothing that is lost.
-        if tail.iter().any(|byte| *byte != 0) {
+        // Space that was prepared for records to come is no damage, and nothing that is lost. Asked
+        // first, for it can be large and need not be in memory.
+        if !is_zero(&segment, offset, file_bytes)? {
+            let tail = read_tail(&segment, offset, file_bytes)?;
             garbage = tail.len() as u64;
+            replay.known_synced = replay.known_synced.max(vouched(&segment, &tail, offset));
         }
-        replay.known_synced = replay.known_synced.max(vouched(&segment, &tail, offset));
         if replay.known_synced > offset {
             return Err(segment.corrupt(offset, format!("{reason}, in bytes known durable")));
         }
@@ -212,6 +215,26 @@ impl Gathered {
     }
 }
 
+/// Whether all bytes from `from` on are zero.
+fn is_zero(segment: &Segment, from: u32, file_bytes: u32) -> Result<bool> {
+    let file = segment.file()?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut offset = u64::from(from);
+    while offset < u64::from(file_bytes) {
+        let read = read_up_to(&*file, &mut buffer, offset)
+            .map_err(Error::io("read", segment.path.as_path()))?;
+        let piece = buffer.get(..read).unwrap_or_default();
+        if piece.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        if piece.is_empty() {
+            break;
+        }
+        offset += read as u64;
+    }
+    Ok(true)
+}
+
 fn read_tail(segment: &Segment, from: u32, file_bytes: u32) -> Result<Vec<u8>> {
     let mut tail = vec![0; (file_bytes - from) as usize];
     let read = read_up_to(&*segment.file()?, &mut tail, u64::from(from))
@@ -251,10 +274,10 @@ fn make_durable(
     if file_bytes > good_bytes {
         file.set_len(u64::from(good_bytes)).map_err(Error::io("cut", path))?;
     }
-    let mut buffer = vec![0; 256 * 1024];
     if planted(Bug::TrustPageCache) {
         return Ok(());
     }
+    let mut buffer = vec![0; BUFFER_BYTES];
     let mut offset = u64::from(known_synced);
     while offset < u64::from(good_bytes) {
         let left = usize::try_from(u64::from(good_bytes) - offset).unwrap_or(usize::MAX);

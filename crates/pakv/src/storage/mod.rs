@@ -62,7 +62,8 @@ pub trait Storage: Send + Sync + Debug {
     fn kind(&self) -> io::Result<PathKind>;
     /// Creates the directory and its missing parents, durably.
     fn create_dir(&self) -> io::Result<()>;
-    /// The names in the directory, in no order.
+    /// The names in the directory, in no order. Those that are not of the store's own naming may be
+    /// left out.
     fn list(&self) -> io::Result<Vec<OsString>>;
     /// Creates a file that must not exist, for reading and writing.
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;

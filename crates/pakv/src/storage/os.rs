@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile, remove_if_there};
-use crate::format::TEMPORARY_SUFFIX;
+use crate::format::{TEMPORARY_SUFFIX, own_file};
 
 /// A store's directory on the file system.
 ///
@@ -91,7 +91,12 @@ impl Storage for OsStorage {
     }
 
     fn list(&self) -> io::Result<Vec<OsString>> {
-        std::fs::read_dir(&self.path)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+        // There may be a million files of other names, and they need not all be in memory.
+        let is_own = |name: &OsString| name.to_str().is_some_and(|name| own_file(name).is_some());
+        std::fs::read_dir(&self.path)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .filter(|name| name.as_ref().map_or(true, is_own))
+            .collect()
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {

@@ -1,17 +1,28 @@
-//! What the child processes of `tests/processes.rs` do, first of all the workload of the `kill -9`
-//! runs. That is a function of a seed, a thread and a step number, so that the child that writes
-//! need only print how far it came and the parent knows what must be there.
+//! `kill -9`: over the library ([`LibraryKills`]) and over every verb of the command line
+//! ([`VerbKills`]), at random moments and, where there is `strace`, at every system call.
 //!
+//! The workload of the library's runs is a function of a seed, a thread and a step number, so that
+//! the child that writes need only print how far it came and the parent knows what must be there.
 //! Each thread of the child has keys of its own and prints a step once the store has acknowledged
 //! it; so after a kill the keys of a thread show every printed step and perhaps the one that was in
 //! flight, whole.
 
-use std::io::{Read as _, Write as _};
-use std::path::Path;
+mod child;
+pub(crate) mod ledger;
+mod library;
+mod moment;
+mod verbs;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use fastrand::Rng;
-use pakv::{Db, Durability, Expiry, Options, ReadMethod, Result, WriteBatch};
+use pakv::{Db, Durability, Expiry, Options, Result, WriteBatch};
+
+pub use child::{child, fill_until_it_fails, fill_value, hold, read_all, write_until_killed};
+pub use ledger::{Ledger, Said};
+pub use library::LibraryKills;
+pub use moment::{Tally, can_kill_at_calls};
+pub use verbs::VerbKills;
 
 use crate::Model;
 
@@ -157,114 +168,4 @@ pub fn options(seed: u64) -> Options {
         .compaction_space_amplification(1.2)
         .compaction_rate(None)
         .lock_wait(Duration::from_secs(5))
-}
-
-/// Writes until it is killed: the child's main function. Prints `opening`, `open` and then `THREAD
-/// STEP` for each acknowledged step.
-///
-/// # Errors
-/// Those of the store: there should be none.
-pub fn write_until_killed(dir: &Path, seed: u64, first_steps: &[u64]) -> Result<()> {
-    say("opening");
-    let db = options(seed).open(dir)?;
-    say("open");
-    std::thread::scope(|scope| {
-        let mut writers = Vec::new();
-        for (thread, first_step) in first_steps.iter().enumerate() {
-            let db = db.clone();
-            writers.push(scope.spawn(move || -> Result<()> {
-                for number in *first_step.. {
-                    step(seed, thread, number).apply(&db)?;
-                    say(&format!("{thread} {number}"));
-                }
-                Ok(())
-            }));
-        }
-        // A reader holds on to retired segments for a while, and a compaction now and then comes by
-        // call.
-        loop {
-            let snapshot = db.snapshot()?;
-            for entry in snapshot.scan() {
-                entry.value()?;
-            }
-            db.compact()?;
-            if let Some(ended) = writers.iter().position(std::thread::ScopedJoinHandle::is_finished)
-            {
-                return writers.swap_remove(ended).join().expect("a writer does not panic");
-            }
-        }
-    })
-}
-
-/// Opens a store, prints `open` and holds it until standard input ends.
-///
-/// # Errors
-/// Those of the open.
-pub fn hold(dir: &Path) -> Result<()> {
-    let db = Db::open(dir)?;
-    say("open");
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    db.close()
-}
-
-/// What [`fill_until_it_fails`] writes under a key, which is a number.
-pub fn fill_value(number: u64) -> Vec<u8> {
-    format!("{number} ").repeat(20).into_bytes()
-}
-
-/// Writes numbered keys until a write fails, as it does under a limit on the size of files. Prints
-/// `ok NUMBER` for each acknowledged write, `failed ERROR` for the first that is not, and `poisoned
-/// ERROR` for the one after it.
-///
-/// # Errors
-/// Those of reading what was acknowledged, which must go on.
-pub fn fill_until_it_fails(dir: &Path, segment_bytes: u64) -> Result<()> {
-    let options = Options::new().segment_bytes(segment_bytes).background_compaction(false);
-    let db = options.open(dir)?;
-    let mut number = 0;
-    let failure = loop {
-        match db.set(number.to_string(), fill_value(number)) {
-            Ok(()) => say(&format!("ok {number}")),
-            Err(error) => break error,
-        }
-        number += 1;
-    };
-    say(&format!("failed {failure:?}"));
-    if let Err(error) = db.set("another", "write") {
-        say(&format!("poisoned {error:?}"));
-    }
-    for number in 0..number {
-        assert_eq!(db.get(number.to_string())?, Some(fill_value(number)), "reads go on");
-    }
-    say("read");
-    Ok(())
-}
-
-/// Reads every value and prints how many there are, or the error.
-///
-/// # Errors
-/// None: they are printed.
-pub fn read_all(dir: &Path, positional: bool) -> Result<()> {
-    let method = if positional { ReadMethod::Positional } else { ReadMethod::Mapped };
-    let count = || -> Result<usize> {
-        let db = Options::new().read_method(method).background_compaction(false).open(dir)?;
-        let mut values = 0;
-        for entry in db.scan()? {
-            entry.value()?;
-            values += 1;
-        }
-        Ok(values)
-    };
-    match count() {
-        Ok(values) => say(&format!("{values} values")),
-        Err(error) => say(&format!("error: {error}")),
-    }
-    Ok(())
-}
-
-/// One line in one write, so that lines of several threads do not mix and none is left in a buffer.
-fn say(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush());
-    written.expect("the parent reads until this process ends");
 }

@@ -1,4 +1,4 @@
-//! What the steps of [`crate::kill`] have made of a store, by the acknowledgements alone, and the
+//! What the steps of [`super::step`] have made of a store, by the acknowledgements alone, and the
 //! comparison of a store with it: each thread's keys show every acknowledged step, and perhaps the
 //! one that was in flight, whole.
 //!
@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use pakv::{Db, ManualClock};
 
-use crate::{Model, kill};
+use super::step;
+use crate::Model;
 
 /// The contents that a store must have.
 #[derive(Debug)]
@@ -42,7 +43,8 @@ pub enum Said {
     While,
 }
 
-type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+/// Keys and values, in order.
+pub(super) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Ledger {
     /// Of a store to which nothing was written yet.
@@ -52,7 +54,7 @@ impl Ledger {
             next_step: 0,
             uncertain: 0,
         };
-        Self { seed, threads: std::iter::repeat_with(empty).take(kill::THREADS).collect() }
+        Self { seed, threads: std::iter::repeat_with(empty).take(super::THREADS).collect() }
     }
 
     /// The number of each thread's next step: what the next child begins with.
@@ -104,10 +106,10 @@ impl Ledger {
                 account.advance(seed, thread);
             }
             Err(format!(
-                "thread {thread} acknowledged the steps before {first}, and {said} more while the                  power went; it does not hold what is there after any of them, nor after the one                  in flight.
-The first of them: {:?}
-The least that must be there: {}",
-                kill::step(seed, thread, first),
+                "thread {thread} acknowledged the steps before {first}, and {said} more while the \
+                 power went; it does not hold what is there after any of them, nor after the one \
+                 in flight.\nThe first of them: {:?}\nThe least that must be there: {}",
+                step(seed, thread, first),
                 differences(found, &contents_of(&certain)),
             ))
         })?;
@@ -128,12 +130,22 @@ The least that must be there: {}",
         })
     }
 
+    /// Takes out of `seen`, threads and what a reader saw of their keys, what is there now.
+    pub(super) fn forget(&self, seen: &mut Vec<(usize, Contents)>) {
+        if seen.is_empty() {
+            return;
+        }
+        let now: Vec<Contents> =
+            self.threads.iter().map(|account| contents_of(&account.model)).collect();
+        seen.retain(|(thread, contents)| *contents != now[*thread]);
+    }
+
     fn look(
         &mut self,
         dir: &Path,
         mut compare: impl FnMut(usize, &mut Account, &Contents) -> Result<(), String>,
     ) -> Result<(), String> {
-        let db = kill::options(self.seed)
+        let db = super::options(self.seed)
             .background_compaction(false)
             .open(dir)
             .map_err(|error| format!("open: {error}"))?;
@@ -147,13 +159,14 @@ The least that must be there: {}",
 
 impl Account {
     fn advance(&mut self, seed: u64, thread: usize) {
-        kill::step(seed, thread, self.next_step).apply_to(&mut self.model);
+        step(seed, thread, self.next_step).apply_to(&mut self.model);
         self.next_step += 1;
     }
 }
 
-fn contents(db: &Db, thread: usize) -> pakv::Result<Contents> {
-    db.scan_prefix(kill::key_prefix(thread))?.map(|entry| entry.into_pair()).collect()
+/// What a thread's keys hold.
+pub(super) fn contents(db: &Db, thread: usize) -> pakv::Result<Contents> {
+    db.scan_prefix(super::key_prefix(thread))?.map(|entry| entry.into_pair()).collect()
 }
 
 fn contents_of(model: &Model) -> Contents {
