@@ -28,3 +28,30 @@ fn killed_verbs_lose_nothing_and_revive_nothing() {
     assert!(kills.tally().kills > runs / 4, "hardly a run was killed: {}", kills.tally());
     assert!(kills.tally().acknowledged > 0, "no run acknowledged anything: {}", kills.tally());
 }
+
+/// A `pakv` that says that it is done and has done nothing, for one verb.
+#[test]
+fn a_verb_that_lies_is_caught() {
+    for (verb, found) in [
+        ("set", "lost or wrong"),
+        ("incr", "printed"),
+        ("import", "lost or wrong"),
+        ("rm", "revived"),
+        ("persist", "lost or wrong"),
+        ("scan", "printed"),
+    ] {
+        let sandbox = crate::kit::Sandbox::new();
+        let liar = sandbox.path("liar");
+        let pakv = env!("CARGO_BIN_EXE_pakv");
+        let script = format!("#!/bin/sh\n[ \"$3\" = {verb} ] && exit 0\nexec '{pakv}' \"$@\"\n");
+        std::fs::write(&liar, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&liar, mode).unwrap();
+        let mut kills = VerbKills::new(&liar, 1);
+        let problem = (0..400).find_map(|_| kills.kill().err());
+        let problem = problem.unwrap_or_else(|| panic!("{verb} lies and is not caught"));
+        assert!(problem.contains(found), "{verb}: {problem}");
+        let store = problem.lines().find_map(|line| line.strip_prefix("the store is kept in "));
+        std::fs::remove_dir_all(store.unwrap()).unwrap();
+    }
+}

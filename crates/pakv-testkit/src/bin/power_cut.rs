@@ -10,8 +10,8 @@
 //!
 //! The last line of its output is `figures: …`. Needs root and loop mounts; exits with 3 where the
 //! machine has none. Its other verbs are those of the children that it and tests start: `write DIR
-//! SEED STEP…`, `trace DIR SEED STEP…`, `run DIR SEED STEPS`, `append DIR`, `hold DIR SEED`, `fill DIR
-//! SEGMENT_BYTES`.
+//! SEED STEP…`, `trace DIR SEED STEP…`, `run DIR SEED STEPS`, `append DIR`, and those of
+//! `kill::child`.
 
 use std::error::Error;
 use std::path::Path;
@@ -40,16 +40,11 @@ fn main() -> Outcome {
         }
         ["run", dir, seed, steps] => child::run(Path::new(dir), seed.parse()?, steps.parse()?)?,
         ["append", dir] => child::append(Path::new(dir))?,
-        ["hold", dir, seed] => {
-            let db = kill::options(seed.parse()?).open(dir)?;
-            std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
-            db.close()?;
-        }
-        ["fill", dir, segment_bytes] => {
-            kill::fill_until_it_fails(Path::new(dir), segment_bytes.parse()?)?;
-        }
         ["control", args @ ..] => return parse(args).map_or_else(usage, control),
-        args => return parse(args).map_or_else(usage, cut),
+        args => match kill::child(args) {
+            Some(done) => done?,
+            None => return parse(args).map_or_else(usage, cut),
+        },
     }
     Ok(ExitCode::SUCCESS)
 }
