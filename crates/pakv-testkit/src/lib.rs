@@ -12,6 +12,7 @@
 //! - [`kill`]: what child processes do, first of all the workload of the `kill -9` runs, known to
 //!   the child that writes and to the parent that checks.
 //! - [`mutations`]: a small store damaged at random, again and again.
+//! - [`linear`]: histories of many threads, checked for linearizability.
 //! - [`power`]: power cuts, failed syncs and full disks of real file systems; the order of system
 //!   calls.
 //! - [`sim`]: a simulated disk that loses, tears, reorders and fails, and a checker that crashes
@@ -23,6 +24,7 @@ pub mod dump;
 pub mod files;
 pub mod forge;
 pub mod kill;
+pub mod linear;
 mod model;
 pub mod mutations;
 pub mod ops;
