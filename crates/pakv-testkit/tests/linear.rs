@@ -23,14 +23,15 @@ fn every_history_is_linearizable() {
     println!("from seed {first_seed}: {total:?}");
     assert_eq!(total.histories, count);
     assert!(total.compactions > 0 && total.refused > 0, "compaction and closes took part");
-    assert!(total.overlapped > total.calls / 10, "threads were at work at the same time: {total:?}");
+    assert!(
+        total.overlapped > total.calls / 10,
+        "threads were at work at the same time: {total:?}"
+    );
 }
 
 #[test]
 fn every_lie_is_caught() {
-    for lie in
-        [Lie::StaleRead, Lie::LostWrite, Lie::LostUpdate, Lie::LateSet, Lie::UndoneDelete]
-    {
+    for lie in [Lie::StaleRead, Lie::LostWrite, Lie::LostUpdate, Lie::LateSet, Lie::UndoneDelete] {
         let caught = (0..PATIENCE).find(|seed| check_seed(*seed, Some(lie)).is_err());
         println!("{lie:?} is caught in history {caught:?}");
         assert!(caught.is_some(), "{lie:?} was not caught in {PATIENCE} histories");

@@ -11,9 +11,9 @@
 //! acknowledged any more.
 
 use std::sync::Arc;
-use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::is_expired;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FRAME_HEADER_BYTES};
@@ -27,7 +27,8 @@ use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::{Segment, encode_error, hint_entry};
 use crate::storage::{StorageFile, write_all_at};
-use crate::sync::{MutexGuard, OnceLock};
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Instant, MutexGuard, OnceLock};
 
 /// A group takes no more members past this size: the first of them would wait too long.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -141,11 +142,20 @@ type GroupResult = std::result::Result<Vec<usize>, String>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) durability: Durability,
-    /// Write only if the newest record of this key is still this one (`None`: the keydir has no
-    /// entry).
-    pub(crate) condition: Option<(&'a [u8], Option<SeqNo>)>,
+    /// Write only if this still holds.
+    pub(crate) condition: Option<Condition<'a>>,
     /// The writer is the transaction that all others wait for.
     pub(crate) in_transaction: bool,
+}
+
+/// What a conditional write was decided by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Condition<'a> {
+    pub(crate) key: &'a [u8],
+    /// The key's newest record; `None`: the keydir has no entry.
+    pub(crate) seqno: Option<SeqNo>,
+    /// Whether it had not expired.
+    pub(crate) is_there: bool,
 }
 
 /// What became of it.
@@ -171,9 +181,14 @@ impl Core {
             return Err(Error::BatchTooLarge { len: bytes_max, limit: MAX_BATCH_BYTES });
         }
         let mut queue = self.enter(&request)?;
-        if let Some((key, expected)) = request.condition {
-            let newest = self.index.read().keydir.get(key).map(|entry| entry.seqno);
-            if newest != expected {
+        if let Some(Condition { key, seqno, is_there }) = request.condition {
+            // Expiry is asked again: the wait may have been long, and what was found to have
+            // expired meanwhile must not come back.
+            let newest = self.index.read().keydir.get(key).copied();
+            let expires_at_ms = newest.and_then(|entry| entry.expires_at_ms());
+            if newest.map(|entry| entry.seqno) != seqno
+                || (is_there && is_expired(expires_at_ms, self.now_ms()))
+            {
                 return Ok(Outcome::ConditionFailed);
             }
         }
@@ -203,7 +218,7 @@ impl Core {
         let request =
             Request { durability: Durability::Sync, condition: None, in_transaction: false };
         let mut queue = self.enter(&request)?;
-        queue.transaction = Some(std::thread::current().id());
+        queue.transaction = Some(thread::current().id());
         while !queue.is_idle() {
             self.queue_moved.wait(&mut queue);
         }
@@ -237,11 +252,12 @@ impl Core {
                 return Err(Error::Closed);
             }
             let others_transaction = queue.transaction.filter(|_| !request.in_transaction);
-            if others_transaction == Some(std::thread::current().id()) {
+            if others_transaction == Some(thread::current().id()) {
                 return Err(Error::TransactionOpen);
             }
             let is_full = queue.pending.buffer.len() > GROUP_BYTES_MAX;
-            let is_contended = request.condition.is_some_and(|(key, _)| queue.is_in_flight(key));
+            let is_contended =
+                request.condition.is_some_and(|condition| queue.is_in_flight(condition.key));
             if others_transaction.is_none() && !is_full && !is_contended {
                 return Ok(queue);
             }

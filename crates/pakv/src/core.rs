@@ -12,7 +12,6 @@
 //! Lock order, outermost first: `compacting`, `active`, `hinting`, `catalog`, `index`. `queue` is
 //! taken with none of them held; under it only `index` is, to look a condition up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::commit::{Active, Queue};
@@ -25,6 +24,7 @@ use crate::poison::Poison;
 use crate::segment::Files;
 use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
 use crate::storage::{LockGuard, Storage};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, RwLock};
 use crate::worker::Signal;
 
@@ -121,12 +121,26 @@ impl Core {
 
     /// The version of `key` that reads see, or that a snapshot at `at` sees, unless it has expired.
     pub(crate) fn lookup(&self, key: &[u8], at: Option<u64>) -> Result<Option<Found>> {
+        Ok(self.lookup_any(key, at)?.filter(|(_, is_there)| *is_there).map(|(found, _)| found))
+    }
+
+    /// The same, expired or not, and whether it is still there.
+    ///
+    /// The clock is asked after the index: what has expired by then may have been overwritten
+    /// before, and the key was there all along. So it is gone only if nothing came in its place.
+    pub(crate) fn lookup_any(&self, key: &[u8], at: Option<u64>) -> Result<Option<(Found, bool)>> {
         self.check_open()?;
-        let found = self.index.read().lookup(key, at);
-        Ok(found.filter(|found| match found.entry.expires_at_ms() {
-            None => true,
-            Some(at_ms) => self.now_ms() < at_ms,
-        }))
+        let mut found = self.index.read().lookup(key, at);
+        while let Some(seen) = found {
+            if seen.entry.expires_at_ms().is_none_or(|at_ms| self.now_ms() < at_ms) {
+                return Ok(Some((seen, true)));
+            }
+            found = self.index.read().lookup(key, at);
+            if found.as_ref().is_some_and(|found| found.entry.seqno == seen.entry.seqno) {
+                return Ok(Some((seen, false)));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn get(&self, key: &[u8], at: Option<u64>) -> Result<Option<Vec<u8>>> {

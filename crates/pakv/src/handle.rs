@@ -1,12 +1,12 @@
 //! `Handle`: what the handles, snapshots and scans of a store share. The last to go closes it.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crate::core::Core;
 use crate::error::Result;
 use crate::options::Durability;
 use crate::sync::Mutex;
+use crate::sync::thread::JoinHandle;
 use crate::worker;
 
 /// What all handles, snapshots and scans of a store share: the last to go closes it.

@@ -72,6 +72,8 @@ mod planted;
 mod poison;
 mod recovery;
 mod scan;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod segment;
 mod snapshot;
 mod stats;

@@ -1,9 +1,23 @@
-//! The locks of the engine, named in one place so that a model checker's can take theirs.
+//! What the engine's threads meet at: locks, atomics, threads, and the time they wait by. Named in
+//! one place so that a scheduler that explores (`schedules`) can put its own in theirs.
 
+#[cfg(all(test, shuttle))]
+mod explored;
+
+#[cfg(all(test, shuttle))]
+pub(crate) use explored::*;
+
+#[cfg(not(all(test, shuttle)))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
-pub(crate) use std::sync::OnceLock;
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use std::{
+    sync::{OnceLock, atomic, mpsc},
+    thread,
+    time::Instant,
+};
 
 /// Gives up a write lock for a moment if others wait for it.
+#[cfg(not(all(test, shuttle)))]
 pub(crate) fn let_others_in<T>(guard: &mut RwLockWriteGuard<'_, T>) {
     RwLockWriteGuard::bump(guard);
 }

@@ -2,14 +2,14 @@
 //! syncs for `Durability::Interval`. Both sleep until there is something to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::compaction;
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Instant, Mutex};
 
 /// How a thread is woken, and told to stop.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ pub(crate) fn start_syncer(core: &Arc<Core>) -> Result<JoinHandle<()>> {
 
 fn start(name: &str, core: Arc<Core>, body: fn(&Core)) -> Result<JoinHandle<()>> {
     let path = core.storage.path().to_path_buf();
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name(name.to_string())
         .spawn(move || {
             let poison = PoisonOnPanic(&core);

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -89,6 +89,10 @@ struct Run {
     options: Options,
     clock: Arc<ManualClock>,
     now_ms: AtomicU64,
+    /// Held shared by the calls that the clock must not pass: whether a key is there is decided
+    /// when they are queued, and shows when they are written. A key that expires between the two
+    /// is one that they found there, and one that they may give a new expiry.
+    deciding: RwLock<()>,
     recorder: Recorder,
     /// Calls begun, over all threads and phases.
     begun: AtomicU64,
@@ -134,6 +138,7 @@ impl Run {
             options,
             clock,
             now_ms: AtomicU64::new(START_MS),
+            deciding: RwLock::new(()),
             recorder: Recorder::default(),
             begun: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -193,7 +198,8 @@ impl Run {
             for thread in 0..THREADS {
                 let (start, closer) = (&start, &closer);
                 scope.spawn(move || {
-                    let rng = Rng::with_seed(self.seed ^ ((number * THREADS + thread + 1) as u64) << 32);
+                    let rng =
+                        Rng::with_seed(self.seed ^ ((number * THREADS + thread + 1) as u64) << 32);
                     start.wait();
                     let worker = Worker { run: self, thread, rng, number: 0, seen: [0; KEYS] };
                     if let Err(what) = worker.work(db, until, closer) {
@@ -217,6 +223,8 @@ impl Run {
 
     fn call_on(&self, db: &Db, thread: usize, key: usize, call: Call) -> pakv::Result<Answer> {
         let name = format!("key{key}");
+        let _deciding = matches!(call, Call::CompareAndSet(..) | Call::Expire(_))
+            .then(|| self.deciding.read().unwrap_or_else(PoisonError::into_inner));
         self.recorder.record((thread, Some(key)), call, || match self.lie {
             None => db.call(&name, call),
             Some(lie) => Liar { db, lie, state: &self.liar }.call(&name, call),
@@ -239,12 +247,7 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn work(
-        mut self,
-        db: &Db,
-        until: Until,
-        closer: &Mutex<Option<Db>>,
-    ) -> Result<(), String> {
+    fn work(mut self, db: &Db, until: Until, closer: &Mutex<Option<Db>>) -> Result<(), String> {
         let durability = match self.thread % 4 {
             0 | 1 => Durability::Sync,
             2 => Durability::Interval(Duration::from_millis(1)),
@@ -266,6 +269,8 @@ impl Worker<'_> {
                     if let Some(db) = closing {
                         db.close().map_err(told("a close under the threads"))?;
                     }
+                    // The close may have to wait for a compaction, and reads go on until then.
+                    std::thread::sleep(Duration::from_micros(100));
                 }
                 Until::Begun(_) | Until::Closed(_) => {}
             }
@@ -315,6 +320,7 @@ impl Worker<'_> {
         if self.thread > 0 {
             return;
         }
+        let _nobody_decides = self.run.deciding.write().unwrap_or_else(PoisonError::into_inner);
         let by = self.rng.u64(1..20);
         let now_ms = self.run.now_ms.fetch_add(by, Ordering::SeqCst) + by;
         let Ok(_) = self.run.recorder.record((self.thread, None), Call::Tick(now_ms), || {

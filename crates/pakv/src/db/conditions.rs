@@ -137,7 +137,7 @@ impl Db {
                 Some(value) => Op::Set { expires_at_ms: current.expires_at_ms(), key, value },
                 None => Op::Tombstone { key },
             };
-            if self.commit(&[op], Some((key, current.seqno)))? != Outcome::ConditionFailed {
+            if self.commit(&[op], current.unchanged(key))? != Outcome::ConditionFailed {
                 return Ok(new);
             }
         }
@@ -163,7 +163,7 @@ impl Db {
             if matches!(op, Op::Tombstone { .. }) && current.present.is_none() {
                 return Ok(true);
             }
-            if self.commit(&[op], Some((key, current.seqno)))? != Outcome::ConditionFailed {
+            if self.commit(&[op], current.unchanged(key))? != Outcome::ConditionFailed {
                 return Ok(true);
             }
         }

@@ -69,7 +69,7 @@ impl Db {
                 return Ok(true);
             }
             let op = Op::Set { expires_at_ms, key, value: &value };
-            if self.commit(&[op], Some((key, current.seqno)))? != Outcome::ConditionFailed {
+            if self.commit(&[op], current.unchanged(key))? != Outcome::ConditionFailed {
                 return Ok(true);
             }
         }

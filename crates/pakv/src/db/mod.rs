@@ -13,8 +13,8 @@ use std::sync::Arc;
 pub use conditions::Expected;
 
 use crate::batch::{BatchOp, WriteBatch};
-use crate::clock::{Expiry, is_expired};
-use crate::commit::{Outcome, Request};
+use crate::clock::Expiry;
+use crate::commit::{Condition, Outcome, Request};
 use crate::core::Core;
 #[cfg(doc)]
 use crate::error::Error;
@@ -394,15 +394,13 @@ impl Db {
 
     /// The version of `key` that a conditional write starts from.
     fn current(&self, key: &[u8]) -> Result<Current> {
-        self.core().check_open()?;
-        let found = self.core().index.read().lookup(key, None);
-        let now_ms = self.core().now_ms();
-        let seqno = found.as_ref().map(|found| found.entry.seqno);
-        let present = found.filter(|found| !is_expired(found.entry.expires_at_ms(), now_ms));
+        let found = self.core().lookup_any(key, None)?;
+        let seqno = found.as_ref().map(|(found, _)| found.entry.seqno);
+        let present = found.filter(|(_, is_there)| *is_there).map(|(found, _)| found);
         Ok(Current { seqno, present })
     }
 
-    fn commit(&self, ops: &[Op<'_>], condition: Option<(&[u8], Option<SeqNo>)>) -> Result<Outcome> {
+    fn commit(&self, ops: &[Op<'_>], condition: Option<Condition<'_>>) -> Result<Outcome> {
         for op in ops {
             check_op(op)?;
         }
@@ -418,6 +416,11 @@ struct Current {
 }
 
 impl Current {
+    /// That nothing of it has changed.
+    fn unchanged<'a>(&self, key: &'a [u8]) -> Option<Condition<'a>> {
+        Some(Condition { key, seqno: self.seqno, is_there: self.present.is_some() })
+    }
+
     fn value(&self, core: &Core, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.present.as_ref().map(|found| core.read(found, key)).transpose()
     }

@@ -2,8 +2,7 @@
 //! number. A hint that is lost or wrong is built again from its segment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::hint::{HintEntry, HintKind};
@@ -16,6 +15,8 @@ use crate::planted::{Bug, planted};
 use crate::segment::{Segment, load_hint, rebuild_hint};
 use crate::stats::RecoveryReport;
 use crate::storage::Storage;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{mpsc, thread};
 
 const THREADS_MAX: usize = 8;
 
@@ -103,7 +104,7 @@ pub(crate) fn load_sealed(
             loaded.add(record);
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(catalog.sealed.len()).min(THREADS_MAX);
     // Without background threads everything happens in an order that a test can repeat.
     if threads < 2 || !options.background {
@@ -115,7 +116,7 @@ pub(crate) fn load_sealed(
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::sync_channel(threads);
     let mut result = Ok(());
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 0..threads {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {

@@ -5,7 +5,6 @@ mod hints;
 mod reader;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 pub(crate) use hints::{HintWriter, hint_entry, load_hint, rebuild_hint};
@@ -20,6 +19,7 @@ use crate::format::{
 use crate::keydir::KeyEntry;
 use crate::options::ReadMethod;
 use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// An open segment. Shared by everyone who may read from it; the files of a retired one are removed
 /// when the last of them lets go.

@@ -1,6 +1,10 @@
 //! Bugs that were, each with its story.
 
-use pakv::Db;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+
+use pakv::{Clock, Db, Expiry, Options};
 
 /// Two threads built the hint of one segment: `compact` had just sealed it, which woke the
 /// background thread, and both wrote and renamed the same temporary file. Half of the compactions
@@ -18,5 +22,77 @@ fn a_forced_compaction_does_not_race_the_background_thread_for_a_hint() {
         assert_eq!(report.segments_in, 1);
         assert_eq!(db.stats().expect("figures").compaction.last_error, None);
         db.close().expect("it closes");
+    }
+}
+
+/// A clock that counts how often it is asked, and does something when it is.
+#[derive(Debug, Default)]
+struct WatchedClock {
+    now_ms: AtomicU64,
+    asked: AtomicU64,
+    /// Written under this key, and the clock moved to this time, when it is asked next.
+    meanwhile: Mutex<Option<(Db, &'static str, u64)>>,
+}
+
+impl Clock for WatchedClock {
+    fn now_ms(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let meanwhile = self.meanwhile.lock().expect("nobody panicked").take();
+        if let Some((db, key, now_ms)) = meanwhile {
+            db.set(key, "new").expect("set succeeds");
+            self.now_ms.store(now_ms, Ordering::SeqCst);
+        }
+        self.now_ms.load(Ordering::SeqCst)
+    }
+}
+
+/// A store by that clock with a session that expires at 1,500 ms; it is 1,000 ms.
+fn with_session() -> (tempfile::TempDir, Arc<WatchedClock>, Db) {
+    let clock = Arc::new(WatchedClock { now_ms: 1_000.into(), ..WatchedClock::default() });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = Options::new().background_compaction(false).clock(clock.clone());
+    let db = options.open(dir.path()).expect("it opens");
+    let expiry = Expiry::At(UNIX_EPOCH + Duration::from_millis(1_500));
+    db.set_with_expiry("session", "old", expiry).expect("it sets");
+    (dir, clock, db)
+}
+
+/// A conditional write looked at the key, waited for a transaction to end, and wrote if no newer
+/// record of the key had come. That the key had expired while it waited it did not see: what
+/// readers had been told was gone came back, with another expiry. Found by the histories of
+/// `pakv_testkit::linear`.
+#[test]
+fn what_expires_while_a_conditional_write_waits_does_not_come_back() {
+    let (_dir, clock, db) = with_session();
+    std::thread::scope(|scope| {
+        let transaction = db.transaction().expect("it begins");
+        let asked = clock.asked.load(Ordering::SeqCst);
+        let writer = scope.spawn(|| db.persist("session"));
+        while clock.asked.load(Ordering::SeqCst) == asked {
+            std::thread::yield_now();
+        }
+        // It has seen the session, and cannot have written.
+        clock.now_ms.store(2_000, Ordering::SeqCst);
+        assert_eq!(db.get("session").expect("get succeeds"), None, "it has expired");
+        transaction.rollback();
+        assert!(!writer.join().expect("no panic").expect("persist succeeds"), "nothing was there");
+    });
+    assert_eq!(db.get("session").expect("get succeeds"), None, "it came back");
+}
+
+/// A read looked the key up and then asked for the time: a value that was overwritten between the
+/// two, and expired, made the key seem absent while it was there without a pause. Found by the
+/// histories of `pakv_testkit::linear`.
+#[test]
+fn a_key_that_is_overwritten_before_it_expires_is_never_absent() {
+    for look in 0..3 {
+        let (_dir, clock, db) = with_session();
+        *clock.meanwhile.lock().expect("nobody panicked") = Some((db.clone(), "session", 2_000));
+        let was_there = match look {
+            0 => db.get("session").expect("get succeeds").is_some(),
+            1 => db.contains("session").expect("contains succeeds"),
+            _ => db.update("session", |old| old.map(<[u8]>::to_vec)).expect("it does").is_some(),
+        };
+        assert!(was_there, "look {look}");
     }
 }
