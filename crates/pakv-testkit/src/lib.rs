@@ -7,6 +7,7 @@
 //!   when it is dropped it is closed, opened again and compared once more.
 //! - [`script`]: plain-text scripts of commands with the expected output beside each.
 //! - [`files`]: what tests do to the files of a store behind its back: copy, cut, flip, list.
+//! - [`cargo`]: tests of this workspace built in another way.
 //! - [`dump`]: what the files of a store hold, as text.
 //! - [`forge`]: files of a store with right checksums and whatever content.
 //! - [`kill`]: what child processes do, first of all the workload of the `kill -9` runs, known to
@@ -20,6 +21,7 @@
 //!
 //! A tool here panics when a check fails: it runs in tests only.
 
+pub mod cargo;
 pub mod dump;
 pub mod files;
 pub mod forge;

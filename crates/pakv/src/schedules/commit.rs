@@ -27,9 +27,10 @@ fn add_one(old: Option<&[u8]>) -> Option<Vec<u8>> {
 }
 
 /// Runs the works at the same time, each on a handle and with its number, to the end of all.
-fn at_once(db: &Db, works: impl IntoIterator<Item = fn(usize, Db)>) {
+fn at_once(db: &Db, works: &[fn(usize, Db)]) {
     let threads: Vec<_> = works
-        .into_iter()
+        .iter()
+        .copied()
         .enumerate()
         .map(|(index, work)| {
             let db = db.clone();
@@ -60,24 +61,22 @@ fn check_order(db: &Db) {
 pub(super) fn writers() {
     let disk = Disk::default();
     let db = open(&disk, unsealed());
-    at_once(
-        &db,
-        [|index, db| {
-            let db = match index {
-                0 => db.with_durability(Durability::Buffered).expect("it is allowed"),
-                _ => db,
-            };
-            for round in 0..2_u32 {
-                let value = format!("{index} {round}");
-                db.set(format!("own{index}"), &value).expect("set succeeds");
-                let found = db.get(format!("own{index}")).expect("get succeeds");
-                assert_eq!(found, Some(value.into_bytes()), "what is acknowledged is seen");
-                let was_there = db.delete(format!("own{index}")).expect("delete succeeds");
-                assert!(was_there, "it has the result of its own delete");
-                db.set("shared", index.to_string()).expect("set succeeds");
-            }
-        } as fn(usize, Db); 3],
-    );
+    let work: fn(usize, Db) = |index, db| {
+        let db = match index {
+            0 => db.with_durability(Durability::Buffered).expect("it is allowed"),
+            _ => db,
+        };
+        for round in 0..2_u32 {
+            let value = format!("{index} {round}");
+            db.set(format!("own{index}"), &value).expect("set succeeds");
+            let found = db.get(format!("own{index}")).expect("get succeeds");
+            assert_eq!(found, Some(value.into_bytes()), "what is acknowledged is seen");
+            let was_there = db.delete(format!("own{index}")).expect("delete succeeds");
+            assert!(was_there, "it has the result of its own delete");
+            db.set("shared", index.to_string()).expect("set succeeds");
+        }
+    };
+    at_once(&db, &[work; 3]);
     assert_eq!(db.len().expect("len succeeds"), 1);
     check_order(&db);
     close_and_check(db, &disk);
@@ -93,16 +92,14 @@ fn conditional_writes_lose_no_update() {
     explore(|| {
         let disk = Disk::default();
         let db = open(&disk, unsealed());
-        at_once(
-            &db,
-            [|index, db| {
-                db.update("counter", add_one).expect("update succeeds");
-                let won = db.compare_and_set("first", Expected::Absent, index.to_string());
-                if won.expect("it succeeds") {
-                    db.update("winners", add_one).expect("update succeeds");
-                }
-            } as fn(usize, Db); 3],
-        );
+        let work: fn(usize, Db) = |index, db| {
+            db.update("counter", add_one).expect("update succeeds");
+            let won = db.compare_and_set("first", Expected::Absent, index.to_string());
+            if won.expect("it succeeds") {
+                db.update("winners", add_one).expect("update succeeds");
+            }
+        };
+        at_once(&db, &[work; 3]);
         assert_eq!(number(db.get("counter").expect("get succeeds")), 3);
         assert_eq!(number(db.get("winners").expect("get succeeds")), 1);
         check_order(&db);
@@ -179,8 +176,7 @@ fn transactions_exclude_all_other_writers() {
             let other = number(snapshot.get("other").expect("get succeeds"));
             assert!(counter > other && counter <= other + 1, "a half of a transaction was seen");
         };
-        let works: [fn(usize, Db); 3] = [transfer, update, transfer];
-        at_once(&db, works);
+        at_once(&db, &[transfer, update, transfer]);
         assert_eq!(number(db.get("counter").expect("get succeeds")), 3);
         assert_eq!(number(db.get("other").expect("get succeeds")), 2);
         check_order(&db);
@@ -192,7 +188,9 @@ fn transactions_exclude_all_other_writers() {
 fn a_close_drains_the_queue_and_refuses_the_rest() {
     explore(|| {
         let disk = Disk::default();
-        let db = open(&disk, unsealed());
+        // It compacts in the background: the close has that to end, too.
+        let options = || options().background_compaction(true);
+        let db = open(&disk, options());
         let writers: Vec<_> = (0..3)
             .map(|index| {
                 let db = db.clone();
@@ -201,7 +199,7 @@ fn a_close_drains_the_queue_and_refuses_the_rest() {
                     for round in 0..2 {
                         let key = format!("{index}/{round}");
                         let mut batch = WriteBatch::new();
-                        batch.set(&*key, "value").set(format!("{key}/twin"), "value");
+                        batch.set(&*key, [b'v'; 90]).set(format!("{key}/twin"), "value");
                         match db.write(&batch) {
                             Ok(()) => answers.push((key, true)),
                             Err(Error::Closed) => answers.push((key, false)),
@@ -214,7 +212,7 @@ fn a_close_drains_the_queue_and_refuses_the_rest() {
             .collect();
         db.close().expect("close succeeds");
         // The lock is free at once, and whoever has it now has the files to itself.
-        let next = open(&disk, unsealed());
+        let next = open(&disk, options());
         next.set("next", "value").expect("set succeeds");
         for (key, is_there) in
             writers.into_iter().flat_map(|writer| writer.join().expect("no panic"))
@@ -235,15 +233,13 @@ fn background_threads_work_and_end() {
         let interval = Durability::Interval(Duration::from_millis(1));
         let options = || options().background_compaction(true).durability(interval);
         let db = open(&disk, options());
-        at_once(
-            &db,
-            [|index, db| {
-                for round in 0..4_u8 {
-                    db.set(format!("key{}", round % 2), [index as u8 + round; 120])
-                        .expect("set succeeds");
-                }
-            } as fn(usize, Db); 2],
-        );
+        let work: fn(usize, Db) = |index, db| {
+            for round in 0..4_u8 {
+                db.set(format!("key{}", round % 2), [index as u8 + round; 120])
+                    .expect("set succeeds");
+            }
+        };
+        at_once(&db, &[work; 2]);
         let found = db.get("key1").expect("get succeeds");
         close_and_check(db, &disk);
         let db = open(&disk, options());

@@ -73,12 +73,14 @@ fn open(disk: &Disk, options: Options) -> Db {
 /// Closes the store, whose last reader has gone, and looks at what is left behind: the listed files
 /// and no other, and in each segment sequence numbers in the order of its bytes.
 fn close_and_check(db: Db, disk: &Disk) {
+    let closed = db.clone();
+    db.close().expect("close succeeds");
     let listed: BTreeSet<_> = {
-        let catalog = db.core().catalog.lock();
+        let catalog = closed.core().catalog.lock();
         let sealed = catalog.sealed.iter().map(|sealed| sealed.segment);
         sealed.chain(catalog.active.iter().map(|active| active.segment)).collect()
     };
-    db.close().expect("close succeeds");
+    drop(closed);
     assert_eq!(disk.violations(), Vec::<String>::new());
     let mut logs = BTreeSet::new();
     for name in disk.names() {

@@ -34,7 +34,7 @@ fn number(value: Option<Vec<u8>>) -> u64 {
 }
 
 /// Runs `work` on four threads, and `meanwhile` on the calling one again and again until they end.
-fn on_four_threads(work: impl Fn(usize) + Sync, mut meanwhile: impl FnMut()) {
+pub(crate) fn on_four_threads(work: impl Fn(usize) + Sync, mut meanwhile: impl FnMut()) {
     on_four_threads_that_wait(|thread, _| work(thread), &mut meanwhile);
 }
 

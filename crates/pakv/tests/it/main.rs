@@ -13,6 +13,7 @@ mod hostile; // what a stranger may have put into the directory: nothing outside
 mod limits; // each limit below, at and above it
 mod locking; // one writer; readers beside it that write nothing
 mod model; // random operations against the reference model
+mod prefix; // what a snapshot sees is a prefix of the order of writes
 mod recovery; // the active segment cut at every byte, torn tails, holes
 mod regressions;
 mod scan; // order, ranges, both ends, laziness
