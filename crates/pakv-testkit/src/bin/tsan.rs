@@ -53,7 +53,17 @@ fn check(histories: u64) -> Result<ExitCode, Box<dyn Error>> {
     }
     let mut total = (0, 0, is_found);
     let tests: [&[&str]; 2] = [
-        &["-p", "pakv", "--test", "it", "--", "concurrent::", "snapshot::", "regressions::"],
+        &[
+            "-p",
+            "pakv",
+            "--test",
+            "it",
+            "--",
+            "concurrent::",
+            "prefix::",
+            "snapshot::",
+            "regressions::",
+        ],
         &["-p", "pakv-testkit", "--test", "linear", "--", "every_history"],
     ];
     for test in tests {

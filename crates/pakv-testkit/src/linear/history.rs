@@ -1,9 +1,9 @@
 //! Recording calls as they begin and end, and asking the checker about them.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::{Mutex, MutexGuard};
 use todc_utils::linearizability::WGLChecker;
 use todc_utils::linearizability::history::{Action, History};
 
@@ -65,8 +65,8 @@ impl Recorder {
         Ok(answer)
     }
 
-    fn events(&self) -> std::sync::MutexGuard<'_, Vec<Event>> {
-        self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock()
     }
 
     /// How many calls on keys were recorded, and how many of them another began in.

@@ -1,9 +1,9 @@
 //! Stores that are not linearizable: each lies now and then, as a bug would, and must be caught.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use pakv::{Db, Result};
+use parking_lot::Mutex;
 
 use super::spec::{Answer, Call, Subject, Wanted};
 
@@ -38,14 +38,14 @@ pub(super) struct LiarState(Mutex<(u32, HashMap<String, Answer>)>);
 
 impl Liar<'_> {
     fn is_time(&self) -> bool {
-        let mut state = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.0.lock();
         state.0 += 1;
         state.0.is_multiple_of(ONE_IN)
     }
 
     /// What the key was found to be before, if that is known, and remembers what it is now.
     fn before(&self, key: &str, now: &Answer) -> Option<Answer> {
-        let mut state = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.0.lock();
         state.1.insert(key.to_string(), now.clone())
     }
 }

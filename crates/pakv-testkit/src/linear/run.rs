@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fastrand::Rng;
 use pakv::storage::{OsStorage, Storage};
 use pakv::{Db, Durability, Error, ManualClock, Options, ReadMethod};
+use parking_lot::{Mutex, RwLock};
 use tempfile::TempDir;
 
 use super::bank;
@@ -63,7 +64,7 @@ impl Tally {
 /// What no linearizable store would have answered.
 pub fn check_seed(seed: u64, lie: Option<Lie>) -> Result<Tally, Failure> {
     let mut run = Run::new(seed, lie);
-    run.to_end().and_then(|()| run.recorder.check(KEYS)).map_err(|what| Failure { seed, what })?;
+    run.phases().and_then(|()| run.recorder.check(KEYS)).map_err(|what| Failure { seed, what })?;
     let (calls, overlapped) = run.recorder.counts();
     Ok(Tally {
         histories: 1,
@@ -160,7 +161,7 @@ impl Run {
 
     /// Three phases with a reopen after each, the second of which the store is closed under, and a
     /// last look at every key.
-    fn to_end(&mut self) -> Result<(), String> {
+    fn phases(&mut self) -> Result<(), String> {
         let db = self.open()?;
         bank::open(&db).map_err(told("the first batch"))?;
         db.close().map_err(told("the first close"))?;
@@ -170,7 +171,7 @@ impl Run {
             let db = self.open()?;
             self.tally.reopens += 1;
             self.phase(number, &db, until);
-            let found = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let found = self.failure.lock().take();
             if let Some(found) = found {
                 return Err(found);
             }
@@ -195,20 +196,24 @@ impl Run {
         let start = Barrier::new(THREADS);
         let closer = Mutex::new(Some(db.clone()));
         std::thread::scope(|scope| {
-            for thread in 0..THREADS {
+            let threads = (0..THREADS).map(|thread| {
                 let (start, closer) = (&start, &closer);
                 scope.spawn(move || {
-                    let rng =
-                        Rng::with_seed(self.seed ^ ((number * THREADS + thread + 1) as u64) << 32);
+                    let salt = ((number * THREADS + thread + 1) as u64) << 32;
+                    let rng = Rng::with_seed(self.seed ^ salt);
                     start.wait();
                     let worker = Worker { run: self, thread, rng, number: 0, seen: [0; KEYS] };
                     if let Err(what) = worker.work(db, until, closer) {
                         self.failed.store(true, Ordering::SeqCst);
-                        let mut failure =
-                            self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure.get_or_insert(what);
+                        self.failure.lock().get_or_insert(what);
                     }
-                });
+                })
+            });
+            // Joined one by one: how a scope waits for its threads the sanitizer does not see.
+            for thread in threads.collect::<Vec<_>>() {
+                if let Err(panic) = thread.join() {
+                    std::panic::resume_unwind(panic);
+                }
             }
         });
     }
@@ -223,8 +228,8 @@ impl Run {
 
     fn call_on(&self, db: &Db, thread: usize, key: usize, call: Call) -> pakv::Result<Answer> {
         let name = format!("key{key}");
-        let _deciding = matches!(call, Call::CompareAndSet(..) | Call::Expire(_))
-            .then(|| self.deciding.read().unwrap_or_else(PoisonError::into_inner));
+        let _deciding =
+            matches!(call, Call::CompareAndSet(..) | Call::Expire(_)).then(|| self.deciding.read());
         self.recorder.record((thread, Some(key)), call, || match self.lie {
             None => db.call(&name, call),
             Some(lie) => Liar { db, lie, state: &self.liar }.call(&name, call),
@@ -265,7 +270,7 @@ impl Worker<'_> {
                     return Ok(());
                 }
                 Until::Closed(count) if begun >= count => {
-                    let closing = closer.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let closing = closer.lock().take();
                     if let Some(db) = closing {
                         db.close().map_err(told("a close under the threads"))?;
                     }
@@ -293,7 +298,9 @@ impl Worker<'_> {
     /// One call on a key, and now and then something else.
     fn step(&mut self, db: &Db) -> pakv::Result<Result<(), String>> {
         match self.rng.u8(..32) {
-            0 => drop(db.compact()?),
+            0 => {
+                db.compact()?;
+            }
             1 | 2 => bank::transfer(db, &mut self.rng)?,
             3 => bank::stamp(db, self.fresh())?,
             4 | 5 => {
@@ -320,7 +327,7 @@ impl Worker<'_> {
         if self.thread > 0 {
             return;
         }
-        let _nobody_decides = self.run.deciding.write().unwrap_or_else(PoisonError::into_inner);
+        let _nobody_decides = self.run.deciding.write();
         let by = self.rng.u64(1..20);
         let now_ms = self.run.now_ms.fetch_add(by, Ordering::SeqCst) + by;
         let Ok(_) = self.run.recorder.record((self.thread, None), Call::Tick(now_ms), || {

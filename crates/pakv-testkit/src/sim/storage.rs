@@ -9,10 +9,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use fastrand::Rng;
 use pakv::storage::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::crash::{CrashMode, crash};
 use super::disk::{DirOp, Disk, FileOp, Inode, InodeId};
@@ -258,7 +259,7 @@ impl SimStorage {
 }
 
 fn lock(machine: &Mutex<Machine>) -> MutexGuard<'_, Machine> {
-    machine.lock().unwrap_or_else(PoisonError::into_inner)
+    machine.lock()
 }
 
 fn off() -> io::Error {

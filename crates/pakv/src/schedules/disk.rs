@@ -20,8 +20,10 @@ struct State {
     // Never held where others may run: no lock of shuttle's, or the schedules would be about it.
     files: Mutex<BTreeMap<String, Arc<Inode>>>,
     locked: AtomicBool,
-    /// Syncs until one fails; the next after it too. 0: none does.
+    /// Syncs until one fails. 0: none does.
     failing_sync: AtomicU64,
+    /// One has failed: the next would succeed and prove nothing.
+    sync_failed: AtomicBool,
     appends_late: AtomicBool,
     violations: Mutex<Vec<String>>,
 }
@@ -43,14 +45,14 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Disk {
-    /// The sync after `syncs` more fails, and all after that.
+    /// The sync after `syncs` more fails.
     pub(super) fn fail_sync_after(&self, syncs: u64) {
         self.0.failing_sync.store(syncs + 1, Ordering::SeqCst);
     }
 
-    /// Nothing fails any more.
-    pub(super) fn heal(&self) {
-        self.0.failing_sync.store(0, Ordering::SeqCst);
+    /// The machine has started anew: what failed is forgotten.
+    pub(super) fn forget(&self) {
+        self.0.sync_failed.store(false, Ordering::SeqCst);
     }
 
     /// A lie: a write to a segment returns before its bytes are there.
@@ -202,16 +204,19 @@ impl StorageFile for File {
 
     fn sync(&self) -> io::Result<()> {
         step();
-        let failing = &self.disk.0.failing_sync;
-        match failing.load(Ordering::SeqCst) {
-            0 => Ok(()),
-            1 => Err(io::Error::other("this sync was told to fail")),
-            left => {
-                failing.store(left - 1, Ordering::SeqCst);
-                step();
-                Ok(())
-            }
+        let State { failing_sync, sync_failed, violations, .. } = &*self.disk.0;
+        if sync_failed.load(Ordering::SeqCst) {
+            let what = format!("{} is synced after a sync has failed", self.inode.name);
+            hold(violations).push(what);
         }
+        let left = failing_sync.load(Ordering::SeqCst);
+        failing_sync.store(left.saturating_sub(1), Ordering::SeqCst);
+        if left == 1 {
+            sync_failed.store(true, Ordering::SeqCst);
+            return Err(io::Error::other("this sync was told to fail"));
+        }
+        step();
+        Ok(())
     }
 
     fn map(&self, len: u64) -> io::Result<Mapping> {
