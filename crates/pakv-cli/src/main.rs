@@ -1,20 +1,7 @@
-//! The binary `pakv`: arguments in, exit code out. What a verb does is in `verb`, what it prints in
-//! `output`, what an argument may be in `args`.
+//! The binary `pakv`: arguments in, exit code out. All of it is in the library beside it.
 
 use std::process::ExitCode;
 
-mod args;
-mod context;
-mod exit;
-mod failure;
-mod output;
-mod parse;
-mod progress;
-mod run;
-mod shell;
-mod transfer;
-mod verb;
-
 fn main() -> ExitCode {
-    run::run(std::env::args_os().collect()).into()
+    pakv_cli::main()
 }

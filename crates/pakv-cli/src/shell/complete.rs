@@ -16,7 +16,9 @@ use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
+use super::dot;
 use super::words::{self, Style, Word};
+use crate::args::Cli;
 
 /// The most candidates that are offered.
 const MAX_CANDIDATES: usize = 100;
@@ -86,8 +88,12 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
+    pub(crate) fn new() -> Self {
+        Self { verbs: Cli::shell_command(), dots: dot::commands() }
+    }
+
     /// What can stand at the end of `line`, and the offset from which it replaces the line.
-    fn complete(
+    pub(crate) fn complete(
         &self,
         line: &str,
         keys: impl Fn(&[u8]) -> Vec<Vec<u8>>,
@@ -312,12 +318,10 @@ mod tests {
     use rustyline::completion::longest_common_prefix;
 
     use super::*;
-    use crate::args::Cli;
-    use crate::shell::dot;
 
     /// The line after Tab, and what Tab lists.
     fn tab(line: &str, keys: &[&[u8]]) -> (String, Vec<String>) {
-        let vocabulary = Vocabulary { verbs: Cli::shell_command(), dots: dot::commands() };
+        let vocabulary = Vocabulary::new();
         let all = |prefix: &[u8]| {
             let matching = keys.iter().filter(|key| key.starts_with(prefix));
             matching.map(|key| key.to_vec()).collect()

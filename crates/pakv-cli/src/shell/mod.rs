@@ -8,12 +8,13 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 
-use crate::args::{Cli, ShellArgs};
+use crate::args::ShellArgs;
 use crate::context::{Context, Creates};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-use complete::{ShellHelper, Vocabulary};
+use complete::ShellHelper;
+pub(crate) use complete::Vocabulary;
 use session::{Next, Session};
 
 mod complete;
@@ -21,7 +22,7 @@ mod dot;
 mod history;
 mod script;
 mod session;
-mod words;
+pub(crate) mod words;
 
 const PROMPT: &str = "pakv> ";
 
@@ -114,7 +115,7 @@ fn editor() -> rustyline::Result<Editor<ShellHelper, FileHistory>> {
         .completion_type(CompletionType::List)
         .build();
     let mut editor = Editor::with_config(config)?;
-    let vocabulary = Vocabulary { verbs: Cli::shell_command(), dots: dot::commands() };
+    let vocabulary = Vocabulary::new();
     editor.set_helper(Some(ShellHelper { vocabulary, db: None }));
     Ok(editor)
 }

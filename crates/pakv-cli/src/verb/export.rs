@@ -34,6 +34,15 @@ pub(super) fn run(cx: &mut Context, args: &ExportArgs) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
+/// Exports every entry of an open store.
+pub(crate) fn whole_store(store: &Store, format: FileFormat) -> Result<Vec<u8>, Failure> {
+    let export = Export { store, range: (Bound::Unbounded, Bound::Unbounded), format };
+    let mut bytes = Vec::new();
+    let rows = transfer::writer(format, &mut bytes)?;
+    export.run(rows, &Progress::hidden(), Failure::from)?;
+    Ok(bytes)
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     exported: u64,

@@ -19,16 +19,7 @@ pub(super) fn run(cx: &mut Context, args: &ImportArgs) -> Result<Exit, Failure> 
     let source = Source::open(cx, args.file.as_deref())?;
     let format =
         args.format.or_else(|| transfer::format_of(&source.name)).unwrap_or(FileFormat::Jsonl);
-    let (rows, meter) = transfer::reader(format, source.bytes);
-    let mut import = Import {
-        rows,
-        meter,
-        name: source.name,
-        skip_bad: args.skip_bad,
-        imported: 0,
-        skipped: 0,
-        first_bad: None,
-    };
+    let mut import = Import::new(format, source.bytes, source.name, args.skip_bad);
     let progress = Progress::bytes("importing", source.size);
     let first = import.read_step();
     if first.batch.is_empty()
@@ -46,6 +37,19 @@ pub(super) fn run(cx: &mut Context, args: &ImportArgs) -> Result<Exit, Failure> 
     read.and(synced).and(closed)?;
     import.tell(cx)?;
     Ok(Exit::Done)
+}
+
+/// Imports bytes into an open store; the numbers of entries imported and of lines skipped.
+pub(crate) fn into_store(
+    db: &Db,
+    format: FileFormat,
+    bytes: &[u8],
+    skip_bad: bool,
+) -> Result<(u64, u64), Failure> {
+    let mut import = Import::new(format, bytes, "standard input".into(), skip_bad);
+    let first = import.read_step();
+    import.run(db, first, &Progress::hidden())?;
+    Ok((import.imported, import.skipped))
 }
 
 /// Where rows come from.
@@ -69,8 +73,8 @@ impl Source {
     }
 }
 
-struct Import {
-    rows: Box<dyn ReadRows>,
+struct Import<'a> {
+    rows: Box<dyn ReadRows + 'a>,
     meter: Meter,
     name: PathBuf,
     skip_bad: bool,
@@ -85,7 +89,12 @@ struct Step {
     end: Option<Result<(), Failure>>,
 }
 
-impl Import {
+impl<'a> Import<'a> {
+    fn new(format: FileFormat, source: impl Read + 'a, name: PathBuf, skip_bad: bool) -> Self {
+        let (rows, meter) = transfer::reader(format, source);
+        Self { rows, meter, name, skip_bad, imported: 0, skipped: 0, first_bad: None }
+    }
+
     /// Writes the first step and all that follow, up to the end or the first bad line.
     fn run(&mut self, db: &Db, first: Step, progress: &Progress) -> Result<(), Failure> {
         // One sync at the end instead of one for each batch.

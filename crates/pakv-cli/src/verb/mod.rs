@@ -15,10 +15,10 @@ use crate::{parse, shell};
 
 mod compact;
 mod expiry;
-mod export;
+pub(crate) mod export;
 mod generate;
 mod get;
-mod import;
+pub(crate) mod import;
 mod incr;
 mod range;
 mod rm;
