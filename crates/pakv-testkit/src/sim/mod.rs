@@ -8,9 +8,11 @@
 //!   crashes of the recovery from a crash included; every state is compared with a model.
 //! - [`sweep`]: an open, a compaction or a long script, with every single call failing in turn.
 //! - [`check_threads`]: a store with all its threads, up to a crash.
+//! - [`check_plan`]: the same with every choice given, for a fuzzer.
 //!
-//! Everything follows from a seed, but for runs with threads. The one thing that does not is the identity that a store draws
-//! when it is created: it changes checksums, never a length, a call or an order.
+//! Everything follows from a seed, but for runs with threads. The one thing that does not is the
+//! identity that a store draws when it is created: it changes checksums, never a length, a call or
+//! an order.
 
 mod checker;
 mod crash;
@@ -18,6 +20,7 @@ mod disk;
 mod fault;
 mod history;
 mod liar;
+mod plan;
 mod session;
 mod storage;
 mod sweep;
@@ -28,6 +31,8 @@ pub use checker::{Config, Failure, Tally, check_seed};
 pub use crash::CrashMode;
 pub use fault::{CallKind, Effect, Fault, FaultError};
 pub use liar::Lie;
+pub use plan::{Life, Plan, check_plan};
 pub use storage::{Call, Outcome, SimStorage};
 pub use sweep::{Depth, Scenario, SweepTally, sweep};
 pub use threads::{ThreadsTally, check_threads};
+pub use workload::{Guess, Level, Op, Value};

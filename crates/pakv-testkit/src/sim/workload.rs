@@ -4,7 +4,8 @@ use fastrand::Rng;
 
 /// How a write is to be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
+#[allow(missing_docs, reason = "the names of the levels")]
+pub enum Level {
     Sync,
     /// With an interval that never comes due in a run: the thread that syncs must not make two runs
     /// of one seed differ.
@@ -14,14 +15,16 @@ pub(crate) enum Level {
 
 /// A new value: its length in bytes and after how many milliseconds it expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Value {
-    pub(crate) len: usize,
-    pub(crate) ttl_ms: Option<u64>,
+#[allow(missing_docs, reason = "said above")]
+pub struct Value {
+    pub len: usize,
+    pub ttl_ms: Option<u64>,
 }
 
 /// What a conditional write expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Guess {
+#[allow(missing_docs, reason = "what it says of the key")]
+pub enum Guess {
     Absent,
     Present,
     /// The value that is there, or one that is not.
@@ -35,7 +38,8 @@ pub(crate) type Write = (u8, Option<Value>);
 
 /// One thing that is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Op {
+#[allow(missing_docs, reason = "named after the methods of Db, with their arguments")]
+pub enum Op {
     Set(u8, Value, Level),
     Delete(u8, Level),
     Batch(Vec<Write>, Level),
