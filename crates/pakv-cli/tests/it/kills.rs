@@ -32,14 +32,7 @@ fn killed_verbs_lose_nothing_and_revive_nothing() {
 /// A `pakv` that says that it is done and has done nothing, for one verb.
 #[test]
 fn a_verb_that_lies_is_caught() {
-    for (verb, found) in [
-        ("set", "lost or wrong"),
-        ("incr", "printed"),
-        ("import", "lost or wrong"),
-        ("rm", "revived"),
-        ("persist", "lost or wrong"),
-        ("scan", "printed"),
-    ] {
+    for verb in ["set", "incr", "import", "rm", "persist"] {
         let sandbox = crate::kit::Sandbox::new();
         let liar = sandbox.path("liar");
         let pakv = env!("CARGO_BIN_EXE_pakv");
@@ -50,7 +43,7 @@ fn a_verb_that_lies_is_caught() {
         let mut kills = VerbKills::new(&liar, 1);
         let problem = (0..400).find_map(|_| kills.kill().err());
         let problem = problem.unwrap_or_else(|| panic!("{verb} lies and is not caught"));
-        assert!(problem.contains(found), "{verb}: {problem}");
+        assert!(problem.contains(&format!(", {verb} killed ")), "{verb}: {problem}");
         let store = problem.lines().find_map(|line| line.strip_prefix("the store is kept in "));
         std::fs::remove_dir_all(store.unwrap()).unwrap();
     }

@@ -21,8 +21,8 @@ use std::time::Instant;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::format::SegmentId;
 use crate::format::hint::HintEntry;
+use crate::format::{SegmentId, SeqNo};
 use crate::index::SegmentState;
 use crate::manifest;
 use crate::planted::{Bug, planted};
@@ -141,13 +141,22 @@ fn make_plan(core: &Core) -> Plan {
 
 /// The figures of the sealed segments that can be compacted, and of the active one.
 ///
-/// A damaged segment is left out as a candidate; that it may pin tombstones is asked when they are
-/// dropped.
+/// A damaged segment is left out as a candidate. The tombstones that it pins cannot be dropped,
+/// whatever is rewritten: they count as live, so that nobody tries.
 fn facts(core: &Core) -> (Vec<SegmentFacts>, Option<SegmentFacts>) {
     let index = core.index.read();
+    let damaged = index.segments.values().filter(|state| state.damaged);
+    let damaged_min = damaged.map(|state| state.seqnos.min).min().unwrap_or(SeqNo::MAX);
+    let facts_beside = |state: &SegmentState| {
+        let mut facts = facts_of(state);
+        if damaged_min < facts.seqnos.max {
+            facts.live_bytes += std::mem::take(&mut facts.tombstone_bytes);
+        }
+        facts
+    };
     let sealed = index.segments.values().filter(|state| state.sealed && !state.damaged);
     let active = index.segments.values().find(|state| !state.sealed);
-    (sealed.map(facts_of).collect(), active.map(facts_of))
+    (sealed.map(facts_beside).collect(), active.map(facts_beside))
 }
 
 fn facts_of(state: &SegmentState) -> SegmentFacts {
