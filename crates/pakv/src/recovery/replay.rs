@@ -248,7 +248,7 @@ fn vouched(segment: &Segment, tail: &[u8], tail_offset: u32) -> u32 {
     let finder = FrameFinder::new(tail, segment.salt, tail_offset);
     let mut vouched = 0;
     let mut from = 0;
-    while let Some((at, body)) = finder.next_from(from) {
+    while let Some((at, body)) = finder.next_from(from, Record::is_record) {
         if let Ok(record) = Record::decode(body) {
             let offset = tail_offset + at as u32;
             vouched = vouched.max(offset.saturating_sub(record.unsynced));

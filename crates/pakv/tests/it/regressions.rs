@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-use pakv::{Clock, Db, Expiry, Options};
+use pakv::{Clock, Db, Durability, Expiry, Options};
 use pakv_testkit::{TestStore, files, within};
 
 /// Two threads built the hint of one segment: `compact` had just sealed it, which woke the
@@ -129,4 +129,28 @@ fn tombstones_that_a_damaged_segment_pins_are_not_rewritten_for_ever() {
     let before = segments(&db);
     db.maintain().expect("there is nothing to do");
     assert_eq!(segments(&db), before, "nothing was rewritten");
+}
+
+/// A torn tail of small numbers, such as a value that is an array of them, was searched for intact
+/// records for minutes: at every byte of it the next four look like the length of a frame, and the
+/// checksum of each such frame was computed, at 15 s for each MiB. A fuzzer of records was slow, and
+/// that was why. A body is now looked at before its checksum, and what is left costs a tenth.
+///
+/// No time is asserted: before, this test took more than a minute.
+#[test]
+fn a_torn_tail_of_small_numbers_is_searched_in_no_time() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = Options::new().background_compaction(false).durability(Durability::Buffered);
+    let db = options.clone().open(dir.path()).expect("it opens");
+    db.set("before", "1").expect("it sets");
+    db.sync().expect("it syncs");
+    db.set("numbers", 1_u32.to_le_bytes().repeat(2 << 20)).expect("it sets");
+    let killed = files::copied(dir.path());
+    let segment = killed.path().join("0000000001.log");
+    let torn = files::position(&segment, b"numbers").expect("the record is there");
+    files::flip(&segment, torn, 1);
+    let db = options.open(killed.path()).expect("a torn tail is cut");
+    assert!(db.recovery().bytes_cut > 8 << 20, "{:?}", db.recovery());
+    assert_eq!(db.get("before").expect("it reads").as_deref(), Some(&b"1"[..]));
+    assert_eq!(db.get("numbers").expect("it reads"), None);
 }
