@@ -11,9 +11,9 @@ use crate::format::manifest::{ActiveSegment, Manifest, SealedSegment};
 use crate::format::{SegmentId, StoreId};
 use crate::memory::peak;
 
-/// A segment takes 32 bytes in memory and 5 in a file, at least; a list that grows is copied; and
-/// there is the text of an error.
-const MEMORY_FACTOR: usize = 3 * 32 / 5 + 1;
+/// A list is reserved for the segments that it claims, though never for more than bytes follow, and
+/// a segment takes 32 bytes in memory. And there is the text of an error.
+const MEMORY_FACTOR: usize = 32;
 const ERROR_BYTES_MAX: usize = 1024;
 
 /// A manifest as a fuzzer makes one.

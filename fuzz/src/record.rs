@@ -78,6 +78,7 @@ fn check_frame(bytes: &[u8], salt: u32, offset: u32) {
     assert_eq!(body, &bytes[FRAME_HEADER_BYTES..length]);
     let (decoded, allocated) = peak(|| Record::decode(body));
     assert!(allocated <= ERROR_BYTES_MAX, "{allocated} bytes for a body of {}", body.len());
+    assert_eq!(Record::is_record(body), decoded.is_ok());
     if let Ok(record) = decoded {
         let again = encoded(&record, salt, offset);
         assert!(again.len() <= length, "the encoder writes the shortest form");
@@ -129,9 +130,10 @@ fn check_record(spec: &Spec) {
     let file = [&before[..], &bytes, &spec.after].concat();
     check_finder(&file, *salt, base_offset);
     let finder = FrameFinder::new(&file, *salt, base_offset);
-    let found = std::iter::successors(finder.next_from(0), |(at, _)| finder.next_from(at + 1));
+    let next = |from| finder.next_from(from, Record::is_record);
+    let found = std::iter::successors(next(0), |(at, _)| next(at + 1));
     let count = found.filter(|(at, _)| *at == before.len()).count();
-    assert_eq!(count, 1, "the frame is found between other bytes");
+    assert_eq!(count, 1, "the record is found between other bytes");
 }
 
 /// The quick search for frames finds what the plain one does.
@@ -145,7 +147,7 @@ fn check_finder(bytes: &[u8], salt: u32, base_offset: u32) {
             let offset = base_offset.checked_add(at as u32)?;
             frame::body(&bytes[at..], salt, offset).ok().map(|body| (at, body))
         });
-        let found = finder.next_from(from);
+        let found = finder.next_from(from, |_| true);
         assert_eq!(found, plain, "from {from} on");
         let Some((at, _)) = found else { return };
         from = at + 1;
