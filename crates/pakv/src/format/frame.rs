@@ -182,6 +182,7 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// x to the power of 8, 16, 32...: what 1, 2, 4... zero bytes multiply a checksum by.
 const POWERS: [u32; 32] = powers();
 
+#[allow(clippy::indexing_slicing, reason = "done by the compiler, which would say so")]
 const fn powers() -> [u32; 32] {
     let mut powers = [1 << (31 - 8); 32];
     let mut index = 1;
