@@ -42,8 +42,8 @@ const RECORDS: [(Op<'static>, u32); 3] = [
 ];
 
 fn segment() -> (Vec<u8>, Vec<(u32, u32)>) {
-    let mut bytes = encode_segment_start(STORE, SEGMENT).expect("it encodes");
     let salt = salt(STORE, FileKind::Log, SEGMENT);
+    let mut bytes = encode_segment_start(STORE, SEGMENT, salt).expect("it encodes");
     let mut locations = Vec::new();
     let mut batch_start = bytes.len();
     for ((op, batch_rest), seqno) in RECORDS.into_iter().zip(1..) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::frame;
 use super::{
     FileKind, PREAMBLE_BYTES, SEGMENT_ID_MAX, SEQNO_MAX, SegmentId, SeqNo, StoreId, decode_exact,
-    decode_preamble, encode_file_start,
+    decode_preamble, encode_file_start, salt,
 };
 
 /// The whole content of the file, in one frame.
@@ -46,7 +46,8 @@ pub(crate) struct ActiveSegment {
 
 impl Manifest {
     pub(crate) fn encode(&self) -> postcard::Result<Vec<u8>> {
-        encode_file_start(FileKind::Manifest, self.store, SegmentId(0), self)
+        let salt = salt(self.store, FileKind::Manifest, SegmentId(0));
+        encode_file_start(FileKind::Manifest, salt, self)
     }
 
     /// Decodes a whole file. Its version has been looked at before: see [`decode_preamble`].

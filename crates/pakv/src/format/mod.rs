@@ -182,11 +182,9 @@ pub(crate) fn salt(store: StoreId, kind: FileKind, segment: SegmentId) -> u32 {
 /// Preamble and first frame of a file.
 fn encode_file_start<T: Serialize>(
     kind: FileKind,
-    store: StoreId,
-    segment: SegmentId,
+    salt: u32,
     first: &T,
 ) -> postcard::Result<Vec<u8>> {
-    let salt = salt(store, kind, segment);
     let mut bytes = encode_preamble(kind, salt).to_vec();
     frame::append(&mut bytes, salt, PREAMBLE_BYTES as u32, |buffer| encode_into(first, buffer))?;
     Ok(bytes)

@@ -85,8 +85,9 @@ impl<'a> Record<'a> {
 pub(crate) fn encode_segment_start(
     store: StoreId,
     segment: SegmentId,
+    salt: u32,
 ) -> postcard::Result<Vec<u8>> {
-    super::encode_file_start(FileKind::Log, store, segment, &SegmentHeader { store, segment })
+    super::encode_file_start(FileKind::Log, salt, &SegmentHeader { store, segment })
 }
 
 #[cfg(test)]

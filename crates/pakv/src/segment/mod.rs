@@ -4,6 +4,7 @@
 mod hints;
 mod reader;
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -72,12 +73,12 @@ impl Segment {
     ) -> Result<(Self, u32)> {
         let name = id.log_name();
         let path = storage.path().join(&name);
-        let start = encode_segment_start(store, id).map_err(encode_error)?;
+        let salt = fresh_salt(store, id);
+        let start = encode_segment_start(store, id, salt).map_err(encode_error)?;
         let file = storage.create(&name).map_err(Error::io("create", path.as_path()))?;
         write_all_at(&*file, &start, 0).map_err(Error::io("write to", path.as_path()))?;
         file.sync().map_err(Error::io("sync", path.as_path()))?;
         storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
-        let salt = crate::format::salt(store, FileKind::Log, id);
         let first_record = u32::try_from(start.len()).unwrap_or(u32::MAX);
         Ok((Self::new(storage, id, salt, file), first_record))
     }
@@ -239,6 +240,13 @@ impl Drop for Files {
             let _ = remove_if_there(&*self.storage, &self.id.hint_name());
         }
     }
+}
+
+/// A salt that no file had before. A number is given again where a crash kept the file that had it
+/// from being listed, and that file's blocks may stand behind the end of the new one.
+fn fresh_salt(store: StoreId, id: SegmentId) -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().hash_one(id.0).to_le_bytes();
+    crate::format::salt(store, FileKind::Log, id) ^ u32::from_le_bytes([a, b, c, d])
 }
 
 /// Postcard refused to encode one of our own types: a bug, told as an error and not by a panic.
