@@ -184,8 +184,9 @@ fn sectors_of_any_time(inode: &Inode, bytes: &mut [u8], rng: &mut Rng) {
 
 /// What blocks held before they were this file's: another file's bytes of the same place, or noise.
 fn fill_with_stale(disk: &Disk, bytes: &mut [u8], from: usize, rng: &mut Rng) {
-    let others: Vec<&Inode> = disk.inodes.values().collect();
-    let other = &others[rng.usize(0..others.len())].durable;
+    let files = disk.inodes.values().map(|inode| inode.durable.as_slice());
+    let others: Vec<&[u8]> = files.chain(disk.ghosts.iter().map(|ghost| &**ghost)).collect();
+    let other = others[rng.usize(0..others.len())];
     let noise = rng.bool();
     for (offset, byte) in bytes.iter_mut().enumerate().skip(from) {
         // Its own bytes are not past `from`: `durable` ends there.

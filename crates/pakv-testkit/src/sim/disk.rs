@@ -123,8 +123,13 @@ pub(crate) struct Disk {
     pub(crate) live: Entries,
     pub(crate) durable: Entries,
     pub(crate) pending: Vec<DirOp>,
+    /// What removed files held, oldest first: their blocks are free, and not wiped.
+    pub(crate) ghosts: Vec<Arc<[u8]>>,
     next_inode: InodeId,
 }
+
+/// So many removed files leave blocks that are not yet used again.
+const GHOSTS_MAX: usize = 12;
 
 impl Disk {
     pub(crate) fn create(&mut self, name: &str) -> InodeId {
@@ -136,6 +141,14 @@ impl Disk {
     }
 
     pub(crate) fn change(&mut self, op: DirOp) {
+        if let DirOp::Unlink { name } = &op
+            && let Some(file) = self.file(name)
+        {
+            let ghost = Arc::from(file.live.as_slice());
+            self.ghosts.push(ghost);
+            let extra = self.ghosts.len().saturating_sub(GHOSTS_MAX);
+            self.ghosts.drain(..extra);
+        }
         op.apply(&mut self.live);
         self.pending.push(op);
     }
@@ -169,6 +182,7 @@ impl Disk {
             live: entries,
             durable,
             pending: Vec::new(),
+            ghosts: self.ghosts.clone(),
             next_inode,
         }
     }

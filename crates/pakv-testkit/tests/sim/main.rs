@@ -5,6 +5,7 @@ mod beside;
 mod clock;
 mod disk;
 mod regressions;
+mod stale;
 
 use pakv_testkit::sim::{
     Config, Depth, Lie, Scenario, SweepTally, Tally, ThreadsTally, check_seed, check_threads, sweep,
