@@ -225,6 +225,10 @@ fn contents(db: &Db) -> pakv::Result<Contents> {
     db.scan()?.map(|entry| entry.into_pair()).collect()
 }
 
+/// A reader found a hole in the tail, which is no damage unless a record behind it vouches for it. A
+/// writer that was just opening the store then cut the tail, appended in its place and synced; the
+/// reader looked behind the hole, found records that vouched, and reported damage that was not
+/// there. A reader looks twice before it does.
 #[test]
 fn a_reader_opens_whatever_a_writer_does_between_its_calls() -> Outcome {
     let mut wrong = Vec::new();
