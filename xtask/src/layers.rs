@@ -1,67 +1,154 @@
-//! The layers of the soak: how each is built, and what it runs for a share of the time.
+//! The layers of the soak: how each is built, and what it runs for a share of the time. The figures
+//! are those of sixty minutes.
 
 use std::process::Command;
 
-use crate::process::{cargo, target};
+use crate::process::{cargo, root, target};
 
-/// Layers of one lane run one after the other, the lanes beside each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
-    Fuzzers,
-    Others,
-}
-
-/// How much a layer is to do.
+/// How much of everything is to be done.
 pub(crate) struct Share {
     pub(crate) minutes: u64,
-    /// How many layers there are in the lane.
-    pub(crate) layers: u64,
 }
 
 impl Share {
     /// Of a figure that belongs to sixty minutes, as much as the minutes allow; at least one.
-    fn of(&self, figure: u64) -> String {
-        (figure * self.minutes / 60).max(1).to_string()
+    fn of(&self, figure: u64) -> u64 {
+        (figure * self.minutes / 60).max(1)
     }
 
-    /// An even part of the lane's time, in seconds.
-    fn seconds(&self) -> u64 {
-        self.minutes * 60 / self.layers.max(1)
+    fn count(&self, figure: u64) -> String {
+        self.of(figure).to_string()
+    }
+
+    fn seconds(&self, figure: u64) -> String {
+        format!("{}s", self.of(figure))
     }
 }
 
 pub(crate) struct Layer {
-    pub(crate) name: &'static str,
-    pub(crate) lane: Lane,
-    /// What must have succeeded before the time begins.
-    pub(crate) prepare: fn() -> Vec<Command>,
-    pub(crate) command: fn(&Share) -> Command,
+    pub(crate) name: String,
+    pub(crate) command: Command,
 }
 
-pub(crate) fn layers() -> Vec<Layer> {
-    vec![
-        other("simulated disk", tools, |share| tool("crash_soak", &[&share.of(2_000_000)])),
-        other("power cuts ext4", tools, |share| {
-            tool("power_cut", &[&share.of(2_500), "3", "ext4"])
+/// What must have been built before the time begins.
+pub(crate) fn builds() -> Vec<Command> {
+    let mut fuzz_all = fuzz_cargo(&["build", "--locked", "--example", "fuzz_all"]);
+    fuzz_all.arg("--manifest-path").arg(root().join("fuzz/Cargo.toml"));
+    let mut builds = Vec::new();
+    if !cargo(&["fuzz", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        builds.push(cargo(&["install", "cargo-fuzz", "--locked"]));
+    }
+    builds.extend([
+        cargo(&[
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "pakv-testkit",
+            "-p",
+            "pakv-cli",
+            "--bins",
+        ]),
+        // With checks for overflows.
+        cargo(&["build", "--locked", "-p", "pakv-testkit", "--bin", "mutations"]),
+        cargo(&["test", "--release", "--locked", "-p", "pakv", "-p", "pakv-testkit", "--no-run"]),
+        fuzz_all,
+    ]);
+    builds
+}
+
+pub(crate) fn layers(share: &Share) -> Vec<Layer> {
+    let count = |figure| share.count(figure);
+    let states = format!("{}states", share.of(1_200_000));
+    let mut layers = vec![
+        layer("simulated disk", tool("crash_soak", &[&states])),
+        layer("simulated disk, threads", tool("crash_soak", &["threads", &share.seconds(120)])),
+        layer("every call fails", tool("fault_sweep", &["0"])),
+        layer("power cuts, ext4", tool("power_cut", &[&count(2_200), "3", "ext4", "sync"])),
+        layer("power cuts, XFS", tool("power_cut", &[&count(550), "3", "xfs", "sync"])),
+        layer(
+            "power cuts, ext4, buffered",
+            tool("power_cut", &[&count(150), "4", "ext4", "buffered"]),
+        ),
+        layer(
+            "power cuts, XFS, interval",
+            tool("power_cut", &[&count(100), "5", "xfs", "interval"]),
+        ),
+        layer(
+            "power cuts, ext4, no store",
+            tool("power_cut", &["control", &count(100), "6", "ext4"]),
+        ),
+        layer(
+            "power cuts, XFS, no store",
+            tool("power_cut", &["control", &count(100), "7", "xfs"]),
+        ),
+        layer("kills", tool("kill_runs", &[&count(1_000)])),
+        layer("random damage", {
+            let mut command = Command::new(target().join("debug/mutations"));
+            command.arg(count(300_000));
+            command
         }),
-        other("power cuts XFS", tools, |share| tool("power_cut", &[&share.of(600), "3", "xfs"])),
-    ]
+        layer("every bit flipped", {
+            let mut command = tests(&["-p", "pakv", "--test", "it", "--", "damage"]);
+            command.env("PAKV_FLIP_ALL_BITS", "1");
+            command
+        }),
+        layer("hostile directory", {
+            let mut command = tests(&["-p", "pakv-testkit", "--test", "hostile"]);
+            command.env("PAKV_HOSTILE_FILES", count(1_000_000));
+            command
+        }),
+        layer("system calls", {
+            let mut command = tests(&["-p", "pakv-testkit", "--test", "syscalls"]);
+            command.env("PAKV_SYNC_STEPS", count(120));
+            command
+        }),
+        layer("linearizability", tool("linear", &[&count(1_000)])),
+        layer("schedules", tool("schedules", &[&count(100_000)])),
+        layer("ThreadSanitizer", tool("tsan", &[&count(100)])),
+    ];
+    // Those that are slow get more of the hour, in seconds.
+    let fuzzed = [
+        ("record", 360),
+        ("hint", 360),
+        ("manifest", 360),
+        ("recovery", 720),
+        ("operations", 1_080),
+        ("import", 360),
+        ("shell_line", 360),
+    ];
+    for (name, seconds) in fuzzed {
+        let mut command = Command::new(fuzz_target().join("debug/examples/fuzz_all"));
+        command.args([&share.seconds(seconds), name]).env("CARGO_TARGET_DIR", fuzz_target());
+        layers.push(layer(&format!("fuzzer: {name}"), command));
+    }
+    // Those that need the longest first, so that nothing is left to one core in the end.
+    layers.sort_by_key(|layer| !layer.name.starts_with("fuzzer: operations"));
+    layers
 }
 
-fn other(
-    name: &'static str,
-    prepare: fn() -> Vec<Command>,
-    command: fn(&Share) -> Command,
-) -> Layer {
-    Layer { name, lane: Lane::Others, prepare, command }
-}
-
-fn tools() -> Vec<Command> {
-    vec![cargo(&["build", "--release", "--locked", "-p", "pakv-testkit", "--bins"])]
+fn layer(name: &str, command: Command) -> Layer {
+    Layer { name: name.to_string(), command }
 }
 
 fn tool(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(target().join("release").join(name));
     command.args(args);
+    command
+}
+
+fn tests(args: &[&str]) -> Command {
+    let mut command = cargo(&["test", "--release", "--locked"]);
+    command.args(args);
+    command
+}
+
+fn fuzz_target() -> std::path::PathBuf {
+    target().join("fuzz")
+}
+
+fn fuzz_cargo(args: &[&str]) -> Command {
+    let mut command = cargo(args);
+    command.env("CARGO_TARGET_DIR", fuzz_target());
     command
 }
