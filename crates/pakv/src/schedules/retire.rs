@@ -82,10 +82,11 @@ fn a_snapshot_answers_the_same_while_compaction_moves_it() {
             let db = db.clone();
             thread::spawn(move || {
                 let snapshot = db.snapshot().expect("a snapshot");
-                let read = |scan: crate::Scan| -> Vec<_> {
+                type Entries<'a> = &'a mut dyn Iterator<Item = crate::Entry>;
+                let read = |scan: Entries<'_>| -> Vec<_> {
                     scan.map(|entry| entry.into_pair().expect("it can be read")).collect()
                 };
-                let first = read(snapshot.scan());
+                let first = read(&mut snapshot.scan());
                 let clone = snapshot.clone();
                 let got: Vec<_> = (0..KEYS)
                     .filter_map(|index| {
@@ -95,8 +96,7 @@ fn a_snapshot_answers_the_same_while_compaction_moves_it() {
                     .collect();
                 drop(snapshot);
                 assert_eq!(first, got, "a scan and the gets of one snapshot");
-                let mut backwards = read(clone.scan());
-                backwards.reverse();
+                let mut backwards = read(&mut clone.scan().rev());
                 backwards.reverse();
                 assert_eq!(first, backwards, "the same twice");
                 assert!(first.iter().all(|(_, value)| value[0] >= b'b'), "{first:?}");
