@@ -94,7 +94,7 @@ fn close_and_check(db: Db, disk: &Disk) {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     for id in logs {
         let (segment, _, first_record) = Segment::open_any(&storage, id, false).expect("it opens");
-        let end = segment.file().and_then(|file| Ok(file.len().expect("it has a length")));
+        let end = segment.file().map(|file| file.len().expect("it has a length"));
         let end = u32::try_from(end.expect("it opens")).expect("it is small");
         let mut reader = FrameReader::new(&segment, first_record, end).expect("it opens");
         let mut last = 0;
