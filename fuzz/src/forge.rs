@@ -152,7 +152,7 @@ struct SegmentMade {
 impl Forge {
     fn segment(&mut self, id: SegmentId, plans: &[RecordPlan], lost: usize) -> SegmentMade {
         let salt = salt(STORE, FileKind::Log, id);
-        let bytes = encode_segment_start(STORE, id).expect("it encodes");
+        let bytes = encode_segment_start(STORE, id, salt).expect("it encodes");
         let first_record = bytes.len() as u32;
         let mut made = SegmentMade {
             id,
@@ -309,6 +309,8 @@ pub(crate) fn open_in_all_ways(files: &Files, method: ReadMethod) -> Result<Answ
             let again = open(&writing, options(method)).err().map(|error| error.to_string());
             assert_eq!(again, Some(error.to_string()), "a second open fails like the first");
             match read {
+                // A store whose numbers are used up is refused to writers, and to them first.
+                _ if error.to_string().contains("numbers are used up") => {}
                 Ok(_) => panic!("it opens for reading only, and for writing it says: {error}"),
                 Err(read) => assert_eq!(read.to_string(), error.to_string()),
             }

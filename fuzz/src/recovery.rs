@@ -364,7 +364,7 @@ impl Content {
             Content::Records { segment, records } => {
                 let id = SegmentId(u32::from(*segment));
                 let salt = salt(STORE, FileKind::Log, id);
-                let mut bytes = encode_segment_start(STORE, id).expect("it encodes");
+                let mut bytes = encode_segment_start(STORE, id, salt).expect("it encodes");
                 for record in records {
                     let AnyRecord { unsynced, seqno, batch_rest, key, value, expires_at_ms } =
                         record;
