@@ -53,7 +53,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
-                while let Some(layer) = lock(&queue).next() {
+                loop {
+                    // In a statement of its own: the lock must not be held while the layer runs.
+                    let next = lock(&queue).next();
+                    let Some(layer) = next else { break };
                     let result = run_layer(layer, &logs);
                     lock(&results).push(result);
                 }
