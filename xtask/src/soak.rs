@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let logs = target().join("soak");
     std::fs::create_dir_all(&logs)?;
     builds().iter_mut().try_for_each(require)?;
+    let commit = output_of("git", &["rev-parse", "--short", "HEAD"]);
     let started = Instant::now();
     let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
     let queue = Mutex::new(layers.into_iter());
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|result| names.iter().position(|name| *name == result.layer));
-    let report = report(&results, args.minutes, started.elapsed());
+    let report = report(&results, &commit, args.minutes, started.elapsed());
     print!("{report}");
     std::fs::write(logs.join("report.md"), &report)?;
     if args.write {
@@ -112,12 +113,11 @@ fn verdict(results: &[Result]) -> Verdict {
     }
 }
 
-fn report(results: &[Result], minutes: u64, took: Duration) -> String {
+fn report(results: &[Result], commit: &str, minutes: u64, took: Duration) -> String {
     let mut report = format!(
-        "# The last long run\n\n`cargo xtask soak {minutes}` at commit {}, on Linux {} with {} cores: \
+        "# The last long run\n\n`cargo xtask soak {minutes}` at commit {commit}, on Linux {} with {} cores: \
          {:.0} minutes in all.\nWhat each layer does is said in [testing.md](testing.md).\n\n\
          | layer | figures | time | |\n| --- | --- | ---: | --- |\n",
-        output_of("git", &["rev-parse", "--short", "HEAD"]),
         output_of("uname", &["-r"]),
         std::thread::available_parallelism().map_or(0, usize::from),
         took.as_secs_f64() / 60.0,
