@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Where a store takes the time from: milliseconds since the Unix epoch.
 ///
 /// Only expiry looks at it. The order of writes is their sequence number's and no clock can change
-/// it; a clock that is set back only makes keys live longer.
+/// it. A clock that is set back only makes keys live longer: one that had expired may be there again
+/// after the next open, and so may one that was deleted once it had expired, since there was nothing
+/// to delete then.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The time now, in milliseconds since 1970-01-01T00:00:00Z.
     fn now_ms(&self) -> u64;
@@ -69,7 +71,8 @@ impl Clock for ManualClock {
 ///
 /// Expiry is exact to the millisecond: at the instant it names and ever after, the key is not
 /// there, for reads, scans, snapshots and conditions alike; a value that it replaced does not come
-/// back. Fractions of a millisecond are dropped.
+/// back. Fractions of a millisecond are dropped. A conditional write is decided at one instant: what
+/// expires while that write is on its way to the disk is written all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Expiry {
     /// The value stays until it is overwritten or deleted. The default.

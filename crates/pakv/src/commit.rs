@@ -192,6 +192,9 @@ impl Core {
                 return Ok(Outcome::ConditionFailed);
             }
         }
+        if ops.is_empty() && queue.is_idle() && queue.unsynced == 0 {
+            return Ok(Outcome::Written { existed: false });
+        }
         enqueue(&mut queue, ops)?;
         let last = queue.pending.hashes.len().saturating_sub(1);
         match request.durability {

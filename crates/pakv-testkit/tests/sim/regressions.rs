@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pakv::storage::Storage;
-use pakv::{Db, Error, Options};
+use pakv::{Db, Durability, Error, Expected, Expiry, Options};
 use pakv_testkit::sim::{
     Call, CallKind, CrashMode, Effect, Fault, FaultError, Outcome as Struck, SimStorage,
 };
@@ -93,6 +93,39 @@ fn overwrite_and_compact(db: &Db, machine: &SimStorage, context: &str) -> Outcom
             assert!(matches!(refused, Error::Poisoned { .. }), "{context}: {refused}");
         } else if machine.fired().is_empty() {
             written.and(compacted)?;
+        }
+    }
+    Ok(())
+}
+
+/// A handle with `Durability::Buffered` had deleted a key, one with `Durability::Sync` deleted it
+/// again, was told that it was not there, and synced nothing, for it had written nothing. A power cut
+/// brought the key back, whose absence had been acknowledged under `Sync`. So with an update that
+/// changes nothing, a conditional delete and an expiry that is there already.
+#[test]
+fn what_is_so_already_is_as_durable_as_if_this_handle_had_written_it() -> Outcome {
+    type Ask = fn(&Db) -> pakv::Result<bool>;
+    let asks: [Ask; 4] = [
+        |db| db.delete("gone").map(|was_there| !was_there),
+        |db| db.compare_and_delete("gone", Expected::Absent),
+        |db| db.update("changed", |old| old.map(<[u8]>::to_vec)).map(|value| value.is_some()),
+        |db| db.expire("changed", Expiry::Never),
+    ];
+    for ask in asks {
+        let machine = SimStorage::new(0);
+        let db = options().durability(Durability::Buffered).open_storage(storage(&machine))?;
+        db.set("gone", "1")?;
+        db.set("changed", "old")?;
+        db.sync()?;
+        db.delete("gone")?;
+        db.set("changed", "new")?;
+        assert!(ask(&db.with_durability(Durability::Sync)?)?);
+        machine.power_off();
+        drop(db);
+        for seed in 0..20 {
+            let db = options().open_storage(storage(&machine.crash(seed, CrashMode::Posix)))?;
+            assert_eq!(db.get("gone")?, None, "it came back");
+            assert_eq!(db.get("changed")?.as_deref(), Some(&b"new"[..]));
         }
     }
     Ok(())

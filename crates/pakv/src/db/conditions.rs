@@ -131,6 +131,7 @@ impl Db {
             let old = current.value(self.core(), key)?;
             let new = f(old.as_deref());
             if new == old {
+                self.nothing_to_write()?;
                 return Ok(new);
             }
             let op = match &new {
@@ -161,6 +162,7 @@ impl Db {
             }
             // Deleting what is absent is done already.
             if matches!(op, Op::Tombstone { .. }) && current.present.is_none() {
+                self.nothing_to_write()?;
                 return Ok(true);
             }
             if self.commit(&[op], current.unchanged(key))? != Outcome::ConditionFailed {

@@ -66,6 +66,7 @@ impl Db {
             let current = self.current(key)?;
             let Some(value) = current.value(self.core(), key)? else { return Ok(false) };
             if current.expires_at_ms() == expires_at_ms {
+                self.nothing_to_write()?;
                 return Ok(true);
             }
             let op = Op::Set { expires_at_ms, key, value: &value };

@@ -219,7 +219,8 @@ impl Db {
         self.commit(&[op], None).map(|_| ())
     }
 
-    /// Deletes a key and tells whether it was there. One that is not there costs no write.
+    /// Deletes a key and tells whether it was there. One that is not there costs no write, and its
+    /// absence is as durable as a write of this handle.
     ///
     /// ```
     /// use pakv::Db;
@@ -238,6 +239,7 @@ impl Db {
         let key = check_key(key.as_ref())?;
         self.core().check_writable()?;
         if self.core().lookup(key, None)?.is_none() {
+            self.nothing_to_write()?;
             return Ok(false);
         }
         let outcome = self.commit(&[Op::Tombstone { key }], None)?;
@@ -390,6 +392,15 @@ impl Db {
 
     fn expires_at_ms(&self, expiry: Expiry) -> Option<u64> {
         expiry.at_ms(&*self.core().options.clock)
+    }
+
+    /// What was asked for is so already, by the write of another handle perhaps, which may have asked
+    /// for less: it is made as durable as this handle's own writes.
+    fn nothing_to_write(&self) -> Result<()> {
+        match self.durability {
+            Durability::Buffered => Ok(()),
+            Durability::Interval(_) | Durability::Sync => self.commit(&[], None).map(|_| ()),
+        }
     }
 
     /// The version of `key` that a conditional write starts from.
