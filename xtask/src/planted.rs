@@ -27,7 +27,7 @@ struct Layer {
     command: fn(&Path) -> Command,
 }
 
-const LAYERS: [Layer; 5] = [
+const LAYERS: [Layer; 6] = [
     Layer {
         name: "simulated disk",
         quick: true,
@@ -38,6 +38,7 @@ const LAYERS: [Layer; 5] = [
         quick: true,
         command: |_| tests(&["-p", "pakv-testkit", "--test", "syscalls"]),
     },
+    Layer { name: "linearizability", quick: true, command: |bins| tool(bins, "linear", &["200"]) },
     Layer {
         name: "model, files, threads",
         quick: false,
@@ -51,7 +52,7 @@ const LAYERS: [Layer; 5] = [
     Layer {
         name: "power cuts",
         quick: false,
-        command: |bins| tool(bins, "power_cut", &["150", "3", "ext4"]),
+        command: |bins| tool(bins, "power_cut", &["60", "3", "ext4"]),
     },
 ];
 

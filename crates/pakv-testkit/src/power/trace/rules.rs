@@ -71,6 +71,8 @@ struct Manifest {
     durable: usize,
     /// The names of the segments that it lists.
     lists: BTreeSet<String>,
+    /// The one of them that is being written.
+    active: Option<String>,
 }
 
 struct Rules<'a> {
@@ -145,7 +147,13 @@ impl Rules<'_> {
                 // From before the trace began.
                 None => continue,
                 Some(created) if !self.is_synced_between(self.dir, created.end, at) => "its name",
-                Some(created) if !self.is_synced_between(&path, created.end, at) => "its content",
+                Some(created) if !self.is_synced_between(&path, created.end, at) => "its header",
+                Some(_)
+                    if manifest.active.as_ref() != Some(name)
+                        && !self.synced_since_last_change(&path, at) =>
+                {
+                    "its content"
+                }
                 Some(_) => continue,
             };
             return Err(format!(
@@ -297,9 +305,14 @@ fn manifests(calls: &[Call], dir: &str) -> Result<Vec<Manifest>, String> {
                     })
                     .filter(|sync| sync.succeeded())
                     .map_or(usize::MAX, |sync| sync.end);
-                let lists = listed(&content)
+                let (lists, active) = listed(&content)
                     .ok_or_else(|| format!("not a manifest: {}", content.escape_ascii()))?;
-                manifests.push(Manifest { rename_begin: call.begin, durable: synced, lists });
+                manifests.push(Manifest {
+                    rename_begin: call.begin,
+                    durable: synced,
+                    lists,
+                    active,
+                });
             }
             _ => {}
         }
@@ -307,8 +320,9 @@ fn manifests(calls: &[Call], dir: &str) -> Result<Vec<Manifest>, String> {
     Ok(manifests)
 }
 
-/// The segments that a manifest lists: read after `docs/format.md`, not with the engine's decoder.
-fn listed(file: &[u8]) -> Option<BTreeSet<String>> {
+/// The segments that a manifest lists, and which of them is active: read after `docs/format.md`, not
+/// with the engine's decoder.
+fn listed(file: &[u8]) -> Option<(BTreeSet<String>, Option<String>)> {
     const PREAMBLE_FRAME_AND_STORE: usize = 16 + 8 + 16;
     let mut rest = file.get(PREAMBLE_FRAME_AND_STORE..)?.iter();
     let mut number = || -> Option<u64> {
@@ -330,8 +344,7 @@ fn listed(file: &[u8]) -> Option<BTreeSet<String>> {
             number()?;
         }
     }
-    if number()? == 1 {
-        names.insert(format!("{:010}.log", number()?));
-    }
-    Some(names)
+    let active = if number()? == 1 { Some(format!("{:010}.log", number()?)) } else { None };
+    names.extend(active.clone());
+    Some((names, active))
 }
