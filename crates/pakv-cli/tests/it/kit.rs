@@ -28,6 +28,7 @@ impl Sandbox {
         command
             .current_dir(self.directory.path())
             .env_clear()
+            .envs(measured())
             .env("PATH", std::env::join_paths(path).unwrap())
             .env("HOME", self.directory.path())
             .stdin(Stdio::null())
@@ -121,4 +122,10 @@ impl Run {
             "wanted exit code {code} and {text:?}, got {self:?}"
         );
     }
+}
+
+/// What a program needs of the environment for its coverage to be measured, where that is done.
+pub(crate) fn measured() -> Option<(&'static str, std::ffi::OsString)> {
+    let name = "LLVM_PROFILE_FILE";
+    std::env::var_os(name).map(|value| (name, value))
 }

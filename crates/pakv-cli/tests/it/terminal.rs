@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use pty_process::blocking::Command;
 
-use crate::kit::Sandbox;
+use crate::kit::{Sandbox, measured};
 
 /// Runs pakv on a pseudo-terminal, types the input, and gives what the screen shows and the exit
 /// code.
@@ -14,6 +14,7 @@ fn at_a_terminal(sandbox: &Sandbox, args: &[&str], input: &str) -> (String, Opti
         .args(args)
         .current_dir(sandbox.path(""))
         .env_clear()
+        .envs(measured())
         .env("TERM", "xterm")
         .env("NO_COLOR", if args.contains(&"--color") { "" } else { "1" })
         .spawn(pts)

@@ -179,6 +179,7 @@ fn a_transaction_is_seen_by_others_when_it_commits_and_never_otherwise() {
     let mut store = TestStore::new();
     let db = store.db();
     db.set("a", "1").expect("set succeeds");
+    db.set("c", "1").expect("set succeeds");
     let mut transaction = db.transaction().expect("a transaction opens");
     transaction.set("a", "2");
     transaction.set("b", "3");
@@ -189,6 +190,9 @@ fn a_transaction_is_seen_by_others_when_it_commits_and_never_otherwise() {
     );
     transaction.delete("a");
     assert!(!transaction.contains("a").expect("contains succeeds"), "own deletes are seen");
+    assert!(transaction.contains("b").expect("contains succeeds"), "own writes are seen");
+    assert!(transaction.contains("c").expect("contains succeeds"), "and what was there before");
+    assert!(!transaction.contains("d").expect("contains succeeds"), "which this was not");
     assert_eq!(get(db, "a").as_deref(), Some("1"), "others see nothing yet");
     assert_eq!(get(db, "b"), None, "others see nothing yet");
     drop(transaction);
@@ -208,7 +212,8 @@ fn a_transaction_is_seen_by_others_when_it_commits_and_never_otherwise() {
     transaction.delete("a");
     let pairs: Vec<_> =
         transaction.scan_range::<&str>(..).map(|pair| pair.expect("a transaction scans")).collect();
-    assert_eq!(pairs, [(b"b".to_vec(), b"3".to_vec())], "a scan sees own writes and own deletes");
+    let expected = [("b", "3"), ("c", "1")].map(|(key, value)| (key.into(), value.into()));
+    assert_eq!(pairs, expected, "a scan sees own writes and own deletes");
     transaction.commit().expect("commit succeeds");
     assert_eq!((get(db, "a"), get(db, "b")), (None, Some("3".to_string())));
     store.adopt();

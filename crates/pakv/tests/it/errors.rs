@@ -1,6 +1,6 @@
 //! What a caller gets when it is wrong or too late, and how that reads.
 
-use pakv::{Db, Error, Expected, Expiry, WriteBatch};
+use pakv::{Db, Error, Expected, Expiry, WriteBatch, inspect};
 use pakv_testkit::{TestStore, files};
 
 /// An error is a sentence that names what it is about, in words of the user's.
@@ -124,4 +124,25 @@ fn damage_names_file_and_offset_and_counts_as_corruption() {
     let error = TestStore::options().open(copy.path()).expect_err("there is no manifest");
     assert!(error.is_corruption(), "{error:?}");
     reads(&error, &["MANIFEST", "missing"]);
+}
+
+/// Looking into a file from outside names what is wrong with it, as an open would.
+#[test]
+fn inspecting_what_is_no_segment_is_an_error() {
+    let dir = files::scratch();
+    let db = Db::open(dir.path()).expect("it opens");
+    db.set("key", "value").and_then(|()| db.close()).expect("it sets and closes");
+    let segment = dir.path().join("0000000001.log");
+    assert_eq!(inspect::segment(&segment).expect("a segment").len(), 1);
+
+    for other in ["MANIFEST", "LOCK", "1.log", ".."] {
+        let error = inspect::segment(dir.path().join(other)).expect_err("no segment's name");
+        assert!(error.to_string().contains("ten digits"), "{other}: {error}");
+    }
+    let missing = inspect::segment(dir.path().join("0000000002.log")).expect_err("not there");
+    assert!(matches!(missing, Error::Io { .. }), "{missing:?}");
+    let at = files::position(&segment, b"value").expect("the value is in the segment");
+    files::flip(&segment, at, 1);
+    let error = inspect::segment(&segment).expect_err("it is damaged");
+    assert!(error.is_corruption(), "{error:?}");
 }
