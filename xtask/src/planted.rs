@@ -38,7 +38,7 @@ const LAYERS: [Layer; 6] = [
         quick: true,
         command: |_| tests(&["-p", "pakv-testkit", "--test", "syscalls"]),
     },
-    Layer { name: "linearizability", quick: true, command: |bins| tool(bins, "linear", &["200"]) },
+    Layer { name: "linearizability", quick: false, command: |bins| tool(bins, "linear", &["30"]) },
     Layer {
         name: "model, files, threads",
         quick: false,

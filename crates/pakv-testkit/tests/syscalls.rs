@@ -149,6 +149,9 @@ fn the_rules_catch_what_is_left_out(run: &Run) {
     }
 }
 
+/// Far more than it takes to come to the sync that fails; a store that goes on after it ends too.
+const STEPS_UNTIL_FAILED: u64 = 3_000;
+
 /// The n-th sync of a thread fails: the store is poisoned, the sync is not tried again, and nothing
 /// that was acknowledged is lost.
 #[test]
@@ -158,7 +161,7 @@ fn a_failed_sync_is_not_tried_again() {
         for call in ["fdatasync", "fsync"] {
             let fault = format!("inject={call}:error=EIO:when={nth}");
             let context = format!("seed {seed}, {fault}");
-            let mut run = match Run::trace(seed, u64::MAX, &["-e", &fault]) {
+            let mut run = match Run::trace(seed, STEPS_UNTIL_FAILED, &["-e", &fault]) {
                 Ok(run) => run,
                 Err(refusal) => return skipped("a failed sync under strace", &refusal),
             };

@@ -46,6 +46,17 @@ impl Sandbox {
         command
     }
 
+    /// The same for one that signals are sent to: what is started in the background of a script, as
+    /// tests may be, ignores Ctrl-C, and so does everything that it starts.
+    pub(crate) fn interruptible<A: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = self.command("env");
+        command.args(["--default-signal=INT,TERM", env!("CARGO_BIN_EXE_pakv")]).args(args);
+        command
+    }
+
     /// Runs pakv to its end.
     pub(crate) fn run<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
         Run::of(self.pakv(args).output().unwrap())

@@ -161,7 +161,7 @@ fn a_writer_waits_for_a_store_in_use() {
 fn an_interrupted_import_leaves_the_first_lines() {
     let sandbox = Sandbox::new();
     let mut child =
-        sandbox.pakv(["import", "--format", "tsv"]).stdin(Stdio::piped()).spawn().unwrap();
+        sandbox.interruptible(["import", "--format", "tsv"]).stdin(Stdio::piped()).spawn().unwrap();
     let stdin = child.stdin.as_mut().unwrap();
     let rows: String = (0..5_000).map(|row| format!("key{row:06}\tvalue\n")).collect();
     stdin.write_all(rows.as_bytes()).unwrap();

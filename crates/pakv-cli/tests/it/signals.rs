@@ -70,7 +70,7 @@ fn a_stopped_listing_has_printed_the_first_lines() {
     let rows = rows();
     for (number, signal) in SIGNALS {
         for args in [&["scan"][..], &["export", "--format", "tsv"], &["scan", "--keys"]] {
-            let mut child = sandbox.pakv(args).spawn().unwrap();
+            let mut child = sandbox.interruptible(args).spawn().unwrap();
             let mut stdout = child.stdout.take().unwrap();
             let mut printed = vec![0; 10];
             stdout.read_exact(&mut printed).unwrap();
@@ -99,7 +99,7 @@ fn a_stopped_export_leaves_the_old_file() {
     for (number, signal) in SIGNALS {
         for delay_ms in [0, 2, 5, 10, 20] {
             std::fs::write(sandbox.path("out.tsv"), "the old one").unwrap();
-            let mut child = sandbox.pakv(["export", "out.tsv"]).spawn().unwrap();
+            let mut child = sandbox.interruptible(["export", "out.tsv"]).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(delay_ms));
             send(&sandbox, &child, signal);
             let status = ended(&mut child);
@@ -120,7 +120,7 @@ fn a_stopped_compaction_has_changed_nothing() {
         for delay_ms in [0, 2, 5, 10, 20, 40] {
             let garbage = sandbox.run_with_stdin(&["import", "--format", "tsv"], rows.as_bytes());
             assert_eq!(garbage.code, Some(0), "{garbage:?}");
-            let mut child = sandbox.pakv(["compact"]).spawn().unwrap();
+            let mut child = sandbox.interruptible(["compact"]).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(delay_ms));
             send(&sandbox, &child, signal);
             let status = ended(&mut child);
@@ -135,7 +135,7 @@ fn a_stopped_compaction_has_changed_nothing() {
 fn a_stopped_shell_and_a_stopped_import_keep_what_they_took() {
     for (number, signal) in SIGNALS {
         let sandbox = Sandbox::new();
-        let mut child = sandbox.pakv(["shell"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = sandbox.interruptible(["shell"]).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.as_mut().unwrap().write_all(b"set a 1\nset b 2\nincr n\n").unwrap();
         let mut sum = [0; 2];
         child.stdout.as_mut().unwrap().read_exact(&mut sum).unwrap();
@@ -144,8 +144,11 @@ fn a_stopped_shell_and_a_stopped_import_keep_what_they_took() {
         assert_eq!(ended(&mut child).signal(), Some(number));
         holds(&sandbox, "a\t1\nb\t2\nn\t1\n");
 
-        let mut child =
-            sandbox.pakv(["import", "--format", "tsv"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = sandbox
+            .interruptible(["import", "--format", "tsv"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let rows: String = (0..1_500).map(|row| format!("row{row:06}\tvalue\n")).collect();
         child.stdin.as_mut().unwrap().write_all(rows.as_bytes()).unwrap();
         // The first thousand are written together; the rest waits for more.

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use pakv::{Db, Error, ReadMethod, inspect};
+use pakv::{Db, Error, Options, ReadMethod, inspect};
 use pakv_testkit::{TestStore, files};
 use tempfile::TempDir;
 
@@ -486,4 +486,35 @@ fn files_of_other_names_are_left_alone() {
         assert_eq!(files::read(&copy.path().join(name)), b"not pakv's", "{name} is as it was");
     }
     assert!(directory.is_dir(), "a directory is no segment");
+}
+
+/// The active segment is damaged before it is sealed, so that its hint cannot be built: the segment
+/// is set aside, everything else goes on, and the damage is told to whoever meets it.
+#[test]
+fn a_segment_that_is_found_damaged_when_it_is_sealed_is_set_aside() {
+    let dir = files::scratch();
+    let options = Options::new().background_compaction(false).segment_bytes(2_048);
+    let db = options.clone().open(dir.path()).expect("it opens");
+    db.set("hurt", "a value that is long enough").expect("set succeeds");
+    let first = dir.path().join("0000000001.log");
+    let at = files::position(&first, b"long enough").expect("the value is in the segment");
+    files::flip(&first, at, 1);
+    for number in 0..40 {
+        db.set(format!("key {number}"), [b'.'; 100]).expect("set succeeds");
+    }
+
+    let stats = db.stats().expect("figures");
+    assert!(stats.segments.len() > 2, "it has sealed several: {stats:?}");
+    let told = stats.compaction.last_error.expect("the hint of the first cannot be built");
+    assert!(told.contains("0000000001.log is damaged"), "{told}");
+    let error = db.get("hurt").expect_err("the value is not what was written");
+    assert!(error.is_corruption(), "{error:?}");
+    for number in 0..40 {
+        let found = db.get(format!("key {number}")).expect("get succeeds");
+        assert_eq!(found.as_deref(), Some(&[b'.'; 100][..]));
+    }
+    db.maintain().expect("what is set aside is left alone");
+    db.close().expect("close succeeds");
+    let error = options.open(dir.path()).expect_err("what is listed is damaged");
+    assert!(error.is_corruption(), "{error:?}");
 }
