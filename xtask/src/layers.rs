@@ -103,7 +103,7 @@ pub(crate) fn layers(share: &Share) -> Vec<Layer> {
             command.env("PAKV_SYNC_STEPS", count(120));
             command
         }),
-        layer("linearizability", tool("linear", &[&count(10_000)])),
+        layer("linearizability", tool("linear", &[&count(2_000)])),
         layer("schedules", tool("schedules", &[&count(500_000)])),
         layer("ThreadSanitizer", tool("tsan", &[&count(100)])),
     ];
