@@ -1,10 +1,11 @@
 //! Every limit, in one place, and the checks of what a caller gives.
 
 use crate::error::{Error, Result};
+use crate::format::KEY_BYTES_MAX;
 use crate::format::record::Op;
 
 /// The longest key: 64 KiB.
-pub const MAX_KEY_BYTES: usize = 64 * 1024;
+pub const MAX_KEY_BYTES: usize = KEY_BYTES_MAX;
 /// The longest value: 512 MiB.
 pub const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
 /// The largest batch or transaction, as it is laid out on disk: 1 GiB.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{self, FRAME_HEADER_BYTES};
 use super::{
-    FileKind, PREAMBLE_BYTES, SegmentId, SeqNo, StoreId, as_bytes, decode_preamble, encode_into,
-    encode_preamble, salt,
+    FileKind, PREAMBLE_BYTES, SegmentId, SeqNo, StoreId, as_bytes, check_key, decode_preamble,
+    encode_into, encode_preamble, salt,
 };
 
 /// What a frame of a hint file is; the entries of a block follow it in the same body.
@@ -158,6 +158,7 @@ pub(crate) fn decode_hint(
                     if end > u64::from(segment_bytes) {
                         return Err("it points past the end of its segment".to_string());
                     }
+                    check_key(entry.key)?;
                     visit(&entry);
                     records += 1;
                     rest = after;

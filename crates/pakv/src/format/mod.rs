@@ -179,6 +179,17 @@ pub(crate) fn salt(store: StoreId, kind: FileKind, segment: SegmentId) -> u32 {
     crc32c::crc32c_append(crc, &segment.0.to_le_bytes())
 }
 
+/// A key on the disk is never longer than this, nor empty.
+pub(crate) const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// A right checksum does not prove that a key is one that a caller could ask for.
+fn check_key(key: &[u8]) -> Result<(), String> {
+    match key.len() {
+        1..=KEY_BYTES_MAX => Ok(()),
+        len => Err(format!("a key has {len} bytes")),
+    }
+}
+
 /// Preamble and first frame of a file.
 fn encode_file_start<T: Serialize>(
     kind: FileKind,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, FRAME_HEADER_BYTES};
-use super::{FileKind, SegmentId, SeqNo, StoreId, as_bytes, decode_exact, encode_into};
+use super::{FileKind, SegmentId, SeqNo, StoreId, as_bytes, check_key, decode_exact, encode_into};
 
 /// The first frame of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,10 @@ impl<'a> Record<'a> {
 
     /// Decodes the body of a frame whose checksum was right.
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, String> {
-        decode_exact(body).map_err(|reason| format!("the record cannot be decoded: {reason}"))
+        let record: Self = decode_exact(body)
+            .map_err(|reason| format!("the record cannot be decoded: {reason}"))?;
+        check_key(record.op.key())?;
+        Ok(record)
     }
 }
 
