@@ -140,7 +140,9 @@ fn report(results: &[Result], commit: &str, minutes: u64, took: Duration) -> Str
 
 /// The figures of a layer; of one that is a test, how many passed.
 fn figures(ended: &Ended) -> Vec<(String, String)> {
-    let figures = ended.figures();
+    let mut figures = ended.figures();
+    // The time has a column of its own.
+    figures.retain(|(key, _)| !matches!(key.as_str(), "seconds" | "skipped" | "targets"));
     if !figures.is_empty() {
         return figures;
     }
