@@ -1,0 +1,50 @@
+//! What one child measured: one line of JSON.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Kind;
+use crate::work::Work;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) engine: Kind,
+    pub(crate) work: Work,
+    pub(crate) keys: u64,
+    pub(crate) value_bytes: usize,
+    /// Which of the runs, from 0.
+    pub(crate) run: u32,
+    pub(crate) values: BTreeMap<String, f64>,
+    /// Name to (seconds, figure).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) series: BTreeMap<String, Vec<(f64, f64)>>,
+}
+
+impl Figures {
+    pub(crate) fn put(&mut self, name: &str, value: f64) {
+        self.values.insert(name.to_string(), value);
+    }
+
+    pub(crate) fn point(&mut self, name: &str, at: f64, value: f64) {
+        self.series.entry(name.to_string()).or_default().push((at, value));
+    }
+
+    /// Percentiles in microseconds.
+    pub(crate) fn latency(&mut self, name: &str, nanoseconds: &Histogram<u64>) {
+        if nanoseconds.is_empty() {
+            return;
+        }
+        for (suffix, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
+            let value = nanoseconds.value_at_quantile(quantile) as f64 / 1000.0;
+            self.put(&format!("{name}_{suffix}_us"), value);
+        }
+        self.put(&format!("{name}_max_us"), nanoseconds.max() as f64 / 1000.0);
+    }
+}
+
+/// Latencies in nanoseconds, up to 100 s, to three digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("the bounds are valid")
+}

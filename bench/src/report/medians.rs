@@ -1,0 +1,169 @@
+//! From children to figures of a row: ratios within a run, pair by pair, then medians over runs.
+
+use std::collections::BTreeMap;
+
+use super::rows::{Goal, Row};
+use crate::engine::Kind;
+use crate::figures::Figures;
+
+/// The runs of one number of keys and one size of values.
+pub(crate) struct Section<'f> {
+    pub(crate) keys: u64,
+    pub(crate) value_bytes: usize,
+    pub(crate) all: Vec<&'f Figures>,
+}
+
+/// What a row comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    Reached(String),
+    Short(String),
+    Unknown(String),
+}
+
+pub(crate) fn sections(all: &[Figures]) -> Vec<Section<'_>> {
+    let mut by_size: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for figures in all {
+        by_size.entry((figures.keys, figures.value_bytes)).or_default().push(figures);
+    }
+    let section = |((keys, value_bytes), all)| Section { keys, value_bytes, all };
+    by_size.into_iter().map(section).collect()
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (at, odd) = (values.len() / 2, values.len() % 2 == 1);
+    let upper = *values.get(at)?;
+    Some(if odd { upper } else { (values[at - 1] + upper) / 2.0 })
+}
+
+impl Section<'_> {
+    pub(crate) fn runs(&self) -> u32 {
+        self.all.iter().map(|figures| figures.run + 1).max().unwrap_or(0)
+    }
+
+    /// Engines that were measured, pakv first.
+    pub(crate) fn engines(&self) -> Vec<Kind> {
+        let mut kinds: Vec<_> = self.all.iter().map(|figures| figures.engine).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    }
+
+    pub(crate) fn child(&self, row: &Row, kind: Kind, run: u32) -> Option<&Figures> {
+        let mut children = self.all.iter().copied();
+        children.find(|child| (child.work, child.engine, child.run) == (row.work, kind, run))
+    }
+
+    fn figure(&self, row: &Row, kind: Kind, run: u32) -> Option<f64> {
+        let values = &self.child(row, kind, run)?.values;
+        let value = *values.get(row.figure)?;
+        Some(match row.over {
+            Some(over) => value / values.get(over)?,
+            None => value,
+        })
+    }
+
+    pub(crate) fn value(&self, row: &Row, kind: Kind) -> Option<f64> {
+        median((0..self.runs()).filter_map(|run| self.figure(row, kind, run)).collect())
+    }
+
+    /// pakv's figure over that of `kind`: of each run, then the median of them.
+    pub(crate) fn ratio(&self, row: &Row, kind: Kind) -> Option<f64> {
+        let pair = |run| Some(self.figure(row, Kind::Pakv, run)? / self.figure(row, kind, run)?);
+        median((0..self.runs()).filter_map(pair).collect())
+    }
+
+    pub(crate) fn verdict(&self, row: &Row) -> Verdict {
+        let judge = |reached: bool, text: String| {
+            if reached { Verdict::Reached(text) } else { Verdict::Short(text) }
+        };
+        match row.goal {
+            Goal::TimesBest(goal) => {
+                let kinds = self.engines().into_iter().filter(|kind| row.competes(*kind));
+                let ratios = kinds.filter_map(|kind| Some((self.ratio(row, kind)?, kind)));
+                match ratios.min_by(|a, b| a.0.total_cmp(&b.0)) {
+                    Some((ratio, best)) => {
+                        let best = best.name();
+                        judge(ratio >= goal, format!("{ratio:.2} × {best}; goal ≥ {goal} ×"))
+                    }
+                    None => Verdict::Unknown(format!("goal ≥ {goal} × the best peer")),
+                }
+            }
+            Goal::TimesOf(name, goal) => {
+                let kind = self.engines().into_iter().find(|kind| kind.arg() == name);
+                match kind.and_then(|kind| self.ratio(row, kind)) {
+                    Some(ratio) => {
+                        judge(ratio >= goal, format!("{ratio:.2} × {name}; goal ≥ {goal} ×"))
+                    }
+                    None => Verdict::Unknown(format!("goal ≥ {goal} × {name}, which was not run")),
+                }
+            }
+            Goal::AtMostTimesOf(name, goal) => {
+                let kind = self.engines().into_iter().find(|kind| kind.arg() == name);
+                match kind.and_then(|kind| self.ratio(row, kind)) {
+                    Some(ratio) => {
+                        judge(ratio <= goal, format!("{ratio:.2} × {name}; goal ≤ {goal} ×"))
+                    }
+                    None => Verdict::Unknown(format!("goal ≤ {goal} × {name}, which was not run")),
+                }
+            }
+            Goal::AtMost(limit) => {
+                let limit_shown = row.unit.show(limit);
+                match self.value(row, Kind::Pakv) {
+                    Some(value) => judge(
+                        value <= limit,
+                        format!("{}; goal ≤ {limit_shown}", row.unit.show(value)),
+                    ),
+                    None => Verdict::Unknown(format!("goal ≤ {limit_shown}")),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::ROWS;
+    use super::*;
+    use crate::work::Work;
+
+    fn ops(engine: Kind, run: u32, ops: f64) -> Figures {
+        let values = [("ops".to_string(), ops)].into();
+        let work = Work::Fill;
+        Figures { engine, work, keys: 1, value_bytes: 1, run, values, series: Default::default() }
+    }
+
+    #[test]
+    fn medians_are_of_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(vec![]), None);
+    }
+
+    /// The machine slows down by ten in run 1: medians taken apart from each other would pair pakv's
+    /// good run with a peer's bad one.
+    #[test]
+    fn ratios_are_taken_within_a_run() {
+        let all = [
+            ops(Kind::Pakv, 0, 400.0),
+            ops(Kind::Lmdb, 0, 100.0),
+            ops(Kind::Pakv, 1, 20.0),
+            ops(Kind::Lmdb, 1, 10.0),
+            ops(Kind::Pakv, 2, 300.0),
+            ops(Kind::Lmdb, 2, 100.0),
+        ];
+        let section = &sections(&all)[0];
+        assert_eq!(section.ratio(&ROWS[0], Kind::Lmdb), Some(3.0));
+        assert_eq!(section.verdict(&ROWS[0]), Verdict::Reached("3.00 × LMDB; goal ≥ 3 ×".into()));
+        assert!(matches!(section.verdict(&ROWS[1]), Verdict::Unknown(_)));
+    }
+
+    #[test]
+    fn the_best_peer_decides() {
+        let all =
+            [ops(Kind::Pakv, 0, 400.0), ops(Kind::Lmdb, 0, 100.0), ops(Kind::Fjall, 0, 200.0)];
+        let verdict = sections(&all)[0].verdict(&ROWS[0]);
+        assert_eq!(verdict, Verdict::Short("2.00 × fjall; goal ≥ 3 ×".into()));
+    }
+}

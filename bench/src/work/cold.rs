@@ -1,0 +1,88 @@
+//! Gets that have to read the disk. The floor beside it reads one page at random from a file of the
+//! same size, in the same memory.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{Advice, fadvise};
+
+use super::Job;
+use crate::data::{Random, key};
+use crate::engine::{Durability, Kind, Settings};
+use crate::figures::{Figures, histogram};
+use crate::{cage, process};
+
+const PAGE: u64 = 4096;
+/// Of gets: memory fills with what earlier ones read, and is given back.
+const WARM: u64 = 1000;
+
+pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
+    if job.engine == Kind::Bare {
+        fs::create_dir_all(&job.dir)?;
+        let file = File::create(job.dir.join("pages"))?;
+        let page = vec![0xAB; 1 << 20];
+        for at in (0..job.live_bytes()).step_by(page.len()) {
+            file.write_all_at(&page, at)?;
+        }
+    }
+    forget(&job.dir)?;
+    // Only now: the pages that were written are not to count as this group's.
+    cage::join(job.cage.as_deref().context("cold works run in a control group")?)?;
+    let mut random = Random::new(u64::from(job.run) + 5);
+    if job.engine == Kind::Bare {
+        let file = File::open(job.dir.join("pages"))?;
+        fadvise(&file, 0, None, Advice::Random)?;
+        let (pages, mut page) = (job.live_bytes() / PAGE, [0; PAGE as usize]);
+        return timed(job, out, || Ok(file.read_exact_at(&mut page, random.below(pages) * PAGE)?));
+    }
+    let cache_bytes = (job.cache_mib << 20).min(cage::limit(job.keys, job.value_bytes) / 4);
+    let durability = Durability::Buffered;
+    let settings = Settings { durability, cache_bytes, larger_than_memory: true };
+    let engine = job.engine.open(&job.dir, settings)?;
+    let values = job.values();
+    timed(job, out, || {
+        let id = random.below(job.keys);
+        let mut right = false;
+        engine.get(&key(id), &mut |value| right = values.check(id, value))?;
+        ensure!(right, "{}: key {id} is not what was set", job.engine.name());
+        Ok(())
+    })?;
+    engine.close()
+}
+
+fn timed(job: &Job, out: &mut Figures, mut one: impl FnMut() -> Result<()>) -> Result<()> {
+    for _ in 0..WARM {
+        one()?;
+    }
+    let read = process::read_bytes()?;
+    let (mut times, mut done, start) = (histogram(), 0_u64, Instant::now());
+    while start.elapsed() < job.limit() {
+        let before = Instant::now();
+        one()?;
+        times.saturating_record(before.elapsed().as_nanos() as u64);
+        done += 1;
+    }
+    out.put("ops", done as f64 / start.elapsed().as_secs_f64());
+    out.put("read_bytes_per_get", (process::read_bytes()? - read) as f64 / done as f64);
+    out.latency("get", &times);
+    Ok(())
+}
+
+/// Drops every file under `dir` from the page cache.
+fn forget(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            forget(&entry.path())?;
+            continue;
+        }
+        let file = File::open(entry.path())?;
+        // Dirty pages cannot be dropped.
+        file.sync_all()?;
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+    }
+    Ok(())
+}
