@@ -93,7 +93,7 @@ fn entries(file: &[u8], segment_bytes: u32) -> Vec<Entry> {
     entries
 }
 
-/// Entries are encoded and come back, if they lie inside the segment.
+/// Entries are encoded and come back, if they lie inside the segment and have a key.
 fn check_entries(list: &[Entry], segment_bytes: u32) {
     let mut encoder = HintEncoder::new(STORE, SEGMENT).expect("it encodes");
     let mut file = Vec::new();
@@ -111,10 +111,11 @@ fn check_entries(list: &[Entry], segment_bytes: u32) {
     }
     encoder.finish(segment_bytes).expect("it encodes");
     file.extend(encoder.take().1);
-    let inside = |entry: &Entry| {
-        entry.offset.checked_add(entry.length).is_some_and(|end| end <= segment_bytes)
+    let is_sound = |entry: &Entry| {
+        let end = entry.offset.checked_add(entry.length);
+        end.is_some_and(|end| end <= segment_bytes) && !entry.key.is_empty()
     };
-    if !list.iter().all(inside) {
+    if !list.iter().all(is_sound) {
         assert!(decode_hint(&file, STORE, SEGMENT, segment_bytes, |_| ()).is_err());
         return;
     }

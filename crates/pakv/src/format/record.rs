@@ -72,7 +72,8 @@ impl<'a> Record<'a> {
 
     /// Whether a body can be decoded: for bodies by the million, most of which cannot.
     pub(crate) fn is_record(body: &[u8]) -> bool {
-        matches!(postcard::take_from_bytes::<Record<'_>>(body), Ok((_, [])))
+        postcard::take_from_bytes::<Record<'_>>(body)
+            .is_ok_and(|(record, rest)| rest.is_empty() && check_key(record.op.key()).is_ok())
     }
 
     /// Decodes the body of a frame whose checksum was right.
