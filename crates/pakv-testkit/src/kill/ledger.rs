@@ -44,7 +44,7 @@ pub enum Said {
 }
 
 /// Keys and values, in order.
-pub(super) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+pub(crate) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Ledger {
     /// Of a store to which nothing was written yet.
@@ -165,15 +165,15 @@ impl Account {
 }
 
 /// What a thread's keys hold.
-pub(super) fn contents(db: &Db, thread: usize) -> pakv::Result<Contents> {
+pub(crate) fn contents(db: &Db, thread: usize) -> pakv::Result<Contents> {
     db.scan_prefix(super::key_prefix(thread))?.map(|entry| entry.into_pair()).collect()
 }
 
-fn contents_of(model: &Model) -> Contents {
+pub(crate) fn contents_of(model: &Model) -> Contents {
     model.rows().into_iter().map(|(key, value, _)| (key, value)).collect()
 }
 
-fn differences(found: &Contents, expected: &Contents) -> String {
+pub(crate) fn differences(found: &Contents, expected: &Contents) -> String {
     let show = |(key, value): &(Vec<u8>, Vec<u8>)| {
         format!("{} = {}", key.escape_ascii(), value[..value.len().min(30)].escape_ascii())
     };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use pakv::{Db, ManualClock};
 
+use crate::kill::ledger::{Contents, contents, contents_of, differences};
 use crate::{Model, kill};
 
 /// What makes a step durable, besides an acknowledged sync after it.
@@ -80,8 +81,6 @@ struct Account {
     first_step: u64,
     steps: Vec<Span>,
 }
-
-type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// How many steps of a thread can have been done, by what is there.
 struct Possible {
@@ -298,22 +297,4 @@ pub(crate) fn steps(
         }
     }
     Ok(())
-}
-
-fn contents(db: &Db, thread: usize) -> pakv::Result<Contents> {
-    db.scan_prefix(kill::key_prefix(thread))?.map(|entry| entry.into_pair()).collect()
-}
-
-fn contents_of(model: &Model) -> Contents {
-    model.rows().into_iter().map(|(key, value, _)| (key, value)).collect()
-}
-
-fn differences(found: &Contents, expected: &Contents) -> String {
-    let show = |(key, value): &(Vec<u8>, Vec<u8>)| {
-        format!("{} = {}", key.escape_ascii(), value[..value.len().min(30)].escape_ascii())
-    };
-    let only = |these: &Contents, others: &Contents| -> Vec<String> {
-        these.iter().filter(|pair| !others.contains(pair)).map(show).collect()
-    };
-    format!("found {:#?} instead of {:#?}", only(found, expected), only(expected, found))
 }
