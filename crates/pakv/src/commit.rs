@@ -184,7 +184,7 @@ impl Core {
         if let Some(Condition { key, seqno, is_there }) = request.condition {
             // Expiry is asked again: the wait may have been long, and what was found to have
             // expired meanwhile must not come back.
-            let newest = self.index.read().keydir.get(key).copied();
+            let newest = self.index.read().keydir.get(key);
             let expires_at_ms = newest.and_then(|entry| entry.expires_at_ms());
             if newest.map(|entry| entry.seqno) != seqno
                 || (is_there && is_expired(expires_at_ms, self.now_ms()))
@@ -384,6 +384,11 @@ impl Core {
             active.seqnos.add(record.seqno);
             active.next_seqno = record.seqno + 1;
             index.visible = record.seqno;
+        }
+        let wants_merge = index.keydir.wants_merge();
+        drop(index);
+        if wants_merge {
+            self.keydir_wants_merge();
         }
         existed
     }

@@ -12,12 +12,14 @@
 //! Lock order, outermost first: `compacting`, `active`, `hinting`, `catalog`, `index`. `queue` is
 //! taken with none of them held; under it only `index` is, to look a condition up.
 
+use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 use crate::commit::{Active, Queue};
 use crate::error::{Error, Result};
+use crate::format::SeqNo;
 use crate::format::manifest::{ActiveSegment, Manifest};
-use crate::index::{Found, Index};
+use crate::index::{Found, Index, Page};
 use crate::manifest;
 use crate::options::Options;
 use crate::poison::Poison;
@@ -25,8 +27,11 @@ use crate::segment::Files;
 use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
 use crate::storage::{LockGuard, Storage};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, RwLock};
+use crate::sync::{Condvar, Mutex, RwLock, let_others_in};
 use crate::worker::Signal;
+
+/// How many places follow to a new image of the keydir under one hold of the index's lock.
+const MOVES_PER_HOLD: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -50,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) worker: Signal,
     /// Wakes the thread that syncs for `Durability::Interval`.
     pub(crate) syncer: Signal,
+    /// Wakes the thread that merges the keydir.
+    pub(crate) merger: Signal,
     pub(crate) poison: Arc<Poison>,
     closed: AtomicBool,
     lock: Mutex<Option<LockGuard>>,
@@ -87,6 +94,7 @@ impl Core {
             retired: Mutex::new(Vec::new()),
             worker: Signal::new(),
             syncer: Signal::new(),
+            merger: Signal::new(),
             poison,
             closed: AtomicBool::new(false),
             lock: Mutex::new(recovered.lock),
@@ -117,6 +125,55 @@ impl Core {
 
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poison.reason().is_some()
+    }
+
+    /// One page of a scan; see [`Index::page`].
+    pub(crate) fn page(
+        &self,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        at: SeqNo,
+        reverse: bool,
+        now_ms: u64,
+        limit: usize,
+    ) -> Page {
+        let index = self.index.read();
+        if index.keydir.is_ordered() {
+            return index.page(bounds, at, reverse, now_ms, limit);
+        }
+        drop(index);
+        let mut index = self.index.write();
+        index.keydir.put_in_order();
+        index.page(bounds, at, reverse, now_ms, limit)
+    }
+
+    /// So many keys have come that a merge of the keydir is due. Without background threads it is
+    /// made here and now.
+    pub(crate) fn keydir_wants_merge(&self) {
+        if self.options.background {
+            self.merger.wake();
+        } else {
+            self.index.write().keydir.merge();
+        }
+    }
+
+    /// Merges the keydir; see `keydir::merge`. Others wait for a step of it at most.
+    pub(crate) fn merge_keydir(&self) {
+        let mut index = self.index.write();
+        let merge = if index.keydir.wants_merge() { index.keydir.begin_merge() } else { None };
+        drop(index);
+        let Some(mut merge) = merge else { return };
+        while merge.note_gone(&self.index.read().keydir) {}
+        let Some(next) = merge.build(|| self.merger.is_stopping()) else { return };
+        let mut index = self.index.write();
+        index.keydir.set_next(next);
+        let replaced = loop {
+            let_others_in(&mut index);
+            if let Some(replaced) = index.keydir.move_places(MOVES_PER_HOLD) {
+                break replaced;
+            }
+        };
+        drop(index);
+        drop(replaced);
     }
 
     /// The version of `key` that reads see, or that a snapshot at `at` sees, unless it has expired.

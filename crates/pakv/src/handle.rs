@@ -19,6 +19,7 @@ pub(crate) struct Handle {
 #[derive(Debug, Default)]
 struct Threads {
     worker: Option<JoinHandle<()>>,
+    merger: Option<JoinHandle<()>>,
     syncer: Option<JoinHandle<()>>,
 }
 
@@ -27,7 +28,9 @@ impl Handle {
         let handle = Self { core, threads: Mutex::new(Threads::default()) };
         let options = &handle.core.options;
         if options.background && !options.read_only {
-            handle.threads.lock().worker = Some(worker::start_worker(&handle.core)?);
+            let mut threads = handle.threads.lock();
+            threads.worker = Some(worker::start_worker(&handle.core)?);
+            threads.merger = Some(worker::start_merger(&handle.core)?);
         }
         Ok(handle)
     }
@@ -47,8 +50,9 @@ impl Handle {
     pub(crate) fn close(&self) -> Result<()> {
         self.core.worker.stop();
         self.core.syncer.stop();
+        self.core.merger.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in [threads.worker, threads.syncer].into_iter().flatten() {
+        for thread in [threads.worker, threads.syncer, threads.merger].into_iter().flatten() {
             // A thread that panicked has poisoned the store, which `close` reports.
             let _ = thread.join();
         }

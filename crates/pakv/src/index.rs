@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use crate::clock::is_expired;
@@ -76,10 +76,22 @@ pub(crate) struct Found {
 /// One page of a scan.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    pub(crate) items: Vec<(Vec<u8>, Found)>,
+    /// The keys, one after the other.
+    pub(crate) keys: Vec<u8>,
+    /// Where in `keys` each one stands, and what was found.
+    pub(crate) items: Vec<(Range<u32>, Found)>,
     /// The last key looked at, seen or not: where the next page goes on. `None` at the end of the
     /// range.
     pub(crate) resume: Option<Vec<u8>>,
+}
+
+impl Page {
+    fn push(&mut self, key: &[u8], found: Found) {
+        // A page of the longest keys has 64 MiB of them.
+        let start = self.keys.len() as u32;
+        self.keys.extend_from_slice(key);
+        self.items.push((start..start + key.len() as u32, found));
+    }
 }
 
 impl Index {
@@ -95,14 +107,14 @@ impl Index {
             segments,
             visible,
         };
-        for (key, entry) in index.keydir.range(Bound::Unbounded, Bound::Unbounded) {
+        index.keydir.for_each(|key, entry| {
             if let Some(state) = index.segments.get_mut(&entry.location.segment) {
                 state.live_bytes += u64::from(entry.location.length);
             }
             if let Some(at) = entry.expires_at_ms() {
                 index.expiries.insert((at, key.into()));
             }
-        }
+        });
         index
     }
 
@@ -121,9 +133,9 @@ impl Index {
         Some(Found { entry: old.entry, segment: old.segment.clone() })
     }
 
-    fn found(&self, entry: &KeyEntry) -> Option<Found> {
+    fn found(&self, entry: KeyEntry) -> Option<Found> {
         let state = self.segments.get(&entry.location.segment)?;
-        Some(Found { entry: *entry, segment: state.segment.clone() })
+        Some(Found { entry, segment: state.segment.clone() })
     }
 
     /// Takes in one record that is acknowledged and stands at `location`. Returns whether its key
@@ -230,8 +242,14 @@ impl Index {
         }
     }
 
+    /// Compaction has replaced the segment, and the keydir has followed.
+    pub(crate) fn remove_segment(&mut self, id: SegmentId) -> Option<SegmentState> {
+        self.keydir.forget_segment(id);
+        self.segments.remove(&id)
+    }
+
     /// Up to `limit` entries between two bounds as a snapshot at `at` sees them, from the front or
-    /// from the back, without those that have expired.
+    /// from the back, without those that have expired. The keydir must be in order.
     pub(crate) fn page(
         &self,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),
@@ -248,7 +266,7 @@ impl Index {
             if let Some(found) =
                 found.filter(|found| !is_expired(found.entry.expires_at_ms(), now_ms))
             {
-                page.items.push((key.to_vec(), found));
+                page.push(key, found);
             }
             looked_at += 1;
             if looked_at == limit {
@@ -256,9 +274,9 @@ impl Index {
             }
             looked_at < limit
         };
-        let newest = |entry: &KeyEntry| (entry.seqno <= at).then(|| self.found(entry)).flatten();
+        let newest = |entry: KeyEntry| (entry.seqno <= at).then(|| self.found(entry)).flatten();
         if self.history.is_empty() {
-            let step = |(key, entry): (&[u8], &KeyEntry)| visit(key, newest(entry));
+            let step = |(key, entry): (&[u8], KeyEntry)| visit(key, newest(entry));
             if reverse {
                 all(current.rev(), step)
             } else {
@@ -266,7 +284,7 @@ impl Index {
             }
             return page;
         }
-        let mut step = |key: &[u8], current: Option<&KeyEntry>| {
+        let mut step = |key: &[u8], current: Option<KeyEntry>| {
             let found = current.and_then(newest).or_else(|| self.lookup_history(key, at));
             visit(key, found)
         };
@@ -290,10 +308,10 @@ fn all<T>(items: impl Iterator<Item = T>, mut step: impl FnMut(T) -> bool) {
 
 /// Gives every key of two ordered sequences to `step`, once and in order, until it says to stop.
 fn merge<'a, O>(
-    current: impl Iterator<Item = (&'a [u8], &'a KeyEntry)>,
+    current: impl Iterator<Item = (&'a [u8], KeyEntry)>,
     history: impl Iterator<Item = (&'a [u8], O)>,
     direction: impl Fn(Ordering) -> Ordering,
-    step: &mut impl FnMut(&[u8], Option<&KeyEntry>) -> bool,
+    step: &mut impl FnMut(&[u8], Option<KeyEntry>) -> bool,
 ) {
     let mut current = current.peekable();
     let mut history = history.map(|(key, _)| key).peekable();

@@ -1,11 +1,11 @@
 //! `Scan`: entries in order of key, from both ends, a page at a time, so that no lock is held
 //! between two of them.
 
-use std::collections::VecDeque;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
 
 use crate::error::Result;
-use crate::index::Found;
+use crate::index::{Found, Page};
 use crate::snapshot::Snapshot;
 
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -43,9 +43,35 @@ pub struct Scan {
     exhausted: bool,
     page: usize,
     /// Taken from the front, ascending.
-    front: VecDeque<Entry>,
+    front: Entries,
     /// Taken from the back, descending.
-    back: VecDeque<Entry>,
+    back: Entries,
+}
+
+/// The entries of a page that are left.
+#[derive(Debug, Default)]
+struct Entries {
+    /// Shared by the entries: one allocation a page.
+    keys: Arc<Vec<u8>>,
+    items: std::vec::IntoIter<(Range<u32>, Found)>,
+}
+
+impl Entries {
+    fn new(page: Page) -> Self {
+        Self { keys: Arc::new(page.keys), items: page.items.into_iter() }
+    }
+
+    fn entry(&self, (key, found): (Range<u32>, Found)) -> Entry {
+        Entry { keys: self.keys.clone(), key, found }
+    }
+
+    fn next(&mut self) -> Option<Entry> {
+        self.items.next().map(|item| self.entry(item))
+    }
+
+    fn next_back(&mut self) -> Option<Entry> {
+        self.items.next_back().map(|item| self.entry(item))
+    }
 }
 
 impl Scan {
@@ -55,8 +81,8 @@ impl Scan {
             left,
             exhausted: false,
             page: PAGE_FIRST,
-            front: VecDeque::new(),
-            back: VecDeque::new(),
+            front: Entries::default(),
+            back: Entries::default(),
         }
     }
 
@@ -64,20 +90,15 @@ impl Scan {
         let core = &self.snapshot.handle().core;
         let now_ms = core.now_ms();
         let (from, to) = (borrowed(&self.left.0), borrowed(&self.left.1));
-        let page =
-            core.index.read().page((from, to), self.snapshot.seqno(), reverse, now_ms, self.page);
+        let mut page = core.page((from, to), self.snapshot.seqno(), reverse, now_ms, self.page);
         self.page = (self.page * 2).min(PAGE_MAX);
-        let entries = page.items.into_iter().map(|(key, found)| Entry { key, found });
-        if reverse {
-            self.back.extend(entries)
-        } else {
-            self.front.extend(entries)
-        }
-        match page.resume {
+        match page.resume.take() {
             Some(key) if reverse => self.left.1 = Bound::Excluded(key),
             Some(key) => self.left.0 = Bound::Excluded(key),
             None => self.exhausted = true,
         }
+        let entries = if reverse { &mut self.back } else { &mut self.front };
+        *entries = Entries::new(page);
     }
 }
 
@@ -85,19 +106,19 @@ impl Iterator for Scan {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        while self.front.is_empty() && !self.exhausted {
+        while self.front.items.len() == 0 && !self.exhausted {
             self.take_page(false);
         }
-        self.front.pop_front().or_else(|| self.back.pop_back())
+        self.front.next().or_else(|| self.back.next_back())
     }
 }
 
 impl DoubleEndedIterator for Scan {
     fn next_back(&mut self) -> Option<Entry> {
-        while self.back.is_empty() && !self.exhausted {
+        while self.back.items.len() == 0 && !self.exhausted {
             self.take_page(true);
         }
-        self.back.pop_front().or_else(|| self.front.pop_back())
+        self.back.next().or_else(|| self.front.next_back())
     }
 }
 
@@ -107,14 +128,16 @@ impl std::iter::FusedIterator for Scan {}
 /// the entry lives, whatever is written meanwhile.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    key: Vec<u8>,
+    /// Those of a page.
+    keys: Arc<Vec<u8>>,
+    key: Range<u32>,
     found: Found,
 }
 
 impl Entry {
     /// The key. From memory.
     pub fn key(&self) -> &[u8] {
-        &self.key
+        self.keys.get(self.key.start as usize..self.key.end as usize).unwrap_or_default()
     }
 
     /// Reads the value.
@@ -123,7 +146,7 @@ impl Entry {
     /// [`Error::Corrupt`](crate::Error::Corrupt) where its record is damaged;
     /// [`Error::Io`](crate::Error::Io).
     pub fn value(&self) -> Result<Vec<u8>> {
-        self.found.segment.value(&self.found.entry, &self.key)
+        self.found.segment.value(&self.found.entry, self.key())
     }
 
     /// The key, and the value, which is read.
@@ -132,7 +155,7 @@ impl Entry {
     /// As [`Entry::value`].
     pub fn into_pair(self) -> Result<(Vec<u8>, Vec<u8>)> {
         let value = self.value()?;
-        Ok((self.key, value))
+        Ok((self.key().to_vec(), value))
     }
 
     /// When it expires, in milliseconds since the epoch; `None` if it does not.

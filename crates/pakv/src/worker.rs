@@ -149,6 +149,18 @@ pub(crate) fn start_syncer(core: &Arc<Core>) -> Result<JoinHandle<()>> {
     })
 }
 
+/// Starts the thread that merges the keydir.
+///
+/// # Errors
+/// [`Error::Io`] where the operating system has no thread to give.
+pub(crate) fn start_merger(core: &Arc<Core>) -> Result<JoinHandle<()>> {
+    start("pakv-keydir", core.clone(), |core| {
+        while core.merger.wait(None) {
+            core.merge_keydir();
+        }
+    })
+}
+
 fn start(name: &str, core: Arc<Core>, body: fn(&Core)) -> Result<JoinHandle<()>> {
     let path = core.storage.path().to_path_buf();
     thread::Builder::new()

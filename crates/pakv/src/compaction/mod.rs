@@ -301,7 +301,7 @@ fn retire(core: &Core, inputs: &[SegmentId]) -> Result<()> {
         return Err(Error::Poisoned { reason });
     }
     let gone: Vec<SegmentState> =
-        inputs.iter().filter_map(|id| index.segments.remove(id)).collect();
+        inputs.iter().filter_map(|id| index.remove_segment(*id)).collect();
     drop(index);
     let mut retired = core.retired.lock();
     for state in &gone {

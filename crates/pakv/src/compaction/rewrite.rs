@@ -118,7 +118,7 @@ impl<'a> Rewriter<'a> {
 
     fn judge(&mut self, record: &Record<'_>) -> Verdict {
         let key = record.op.key();
-        let newest = |core: &Core| core.index.read().keydir.get(key).copied();
+        let newest = |core: &Core| core.index.read().keydir.get(key);
         let mut found = newest(self.core);
         if found.is_some_and(|entry| is_expired(entry.expires_at_ms(), self.core.now_ms())) {
             self.core.sweep();

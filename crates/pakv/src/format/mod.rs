@@ -30,8 +30,9 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 /// The place of a record in the order of all writes. Starts at 1; 0 is before everything.
 pub(crate) type SeqNo = u64;
 
-/// No store gets this far; a file that claims to is refused, so that no sum overflows.
-pub(crate) const SEQNO_MAX: SeqNo = 1 << 62;
+/// No store gets this far (a million writes a second for thirty years); a file that claims to is
+/// refused, so that no sum overflows and the keydir's fifty bits are enough.
+pub(crate) const SEQNO_MAX: SeqNo = (1 << 50) - 1;
 /// The same for the numbers of segments.
 pub(crate) const SEGMENT_ID_MAX: SegmentId = SegmentId(u32::MAX - (1 << 20));
 

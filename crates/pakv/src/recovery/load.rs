@@ -1,7 +1,7 @@
 //! The sealed segments' part of an open: hints, read by several threads, put together by sequence
 //! number. A hint that is lost or wrong is built again from its segment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -24,64 +24,47 @@ const THREADS_MAX: usize = 8;
 /// records come.
 #[derive(Default)]
 pub(crate) struct Loaded {
-    /// Tombstones are kept among the entries until the end: they shadow what is loaded after them.
-    keys: BTreeMap<Box<[u8]>, Newest>,
+    keydir: KeyDir,
+    /// Until the end: they shadow what is loaded after them.
+    tombstones: HashMap<Box<[u8]>, SeqNo>,
     pub(crate) segments: BTreeMap<SegmentId, SegmentState>,
     pub(crate) newest_seqno: SeqNo,
 }
 
-struct Newest {
-    entry: KeyEntry,
-    is_tombstone: bool,
-}
-
-/// A record without its value.
-pub(crate) struct LoadedRecord {
-    key: Box<[u8]>,
-    newest: Newest,
-}
-
-impl LoadedRecord {
-    pub(crate) fn new(segment: SegmentId, entry: &HintEntry<'_>) -> Self {
-        let location = Location { segment, offset: entry.offset, length: entry.length };
-        Self {
-            key: entry.key.into(),
-            newest: Newest {
-                entry: KeyEntry::new(location, entry.seqno, entry.kind.expires_at_ms()),
-                is_tombstone: entry.kind == HintKind::Tombstone,
-            },
-        }
-    }
-}
-
 impl Loaded {
-    pub(crate) fn add(&mut self, record: LoadedRecord) {
-        let LoadedRecord { key, newest } = record;
-        self.newest_seqno = self.newest_seqno.max(newest.entry.seqno);
-        match self.keys.entry(key) {
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                vacant.insert(newest);
+    pub(crate) fn add(&mut self, segment: SegmentId, record: &HintEntry<'_>) {
+        let HintEntry { offset, length, seqno, kind, key } = *record;
+        self.newest_seqno = self.newest_seqno.max(seqno);
+        let must_stay = |other: SeqNo| other >= seqno && !planted(Bug::ReplayByFileOrder);
+        let tombstone =
+            if self.tombstones.is_empty() { None } else { self.tombstones.get(key).copied() };
+        if tombstone.is_some_and(must_stay) {
+            return;
+        }
+        let location = Location { segment, offset, length };
+        if kind != HintKind::Tombstone {
+            let entry = KeyEntry::new(location, seqno, kind.expires_at_ms());
+            if self.keydir.insert_newer(key, entry, must_stay) && tombstone.is_some() {
+                self.tombstones.remove(key);
             }
-            std::collections::btree_map::Entry::Occupied(mut occupied) => {
-                let is_newer = occupied.get().entry.seqno < newest.entry.seqno;
-                if is_newer || planted(Bug::ReplayByFileOrder) {
-                    occupied.insert(newest);
-                }
-            }
+        } else if self.keydir.get(key).is_none_or(|entry| !must_stay(entry.seqno)) {
+            self.keydir.remove(key);
+            self.tombstones.insert(key.into(), seqno);
         }
     }
 
-    pub(crate) fn into_parts(self) -> (KeyDir, BTreeMap<SegmentId, SegmentState>) {
-        let live = self.keys.into_iter().filter(|(_, newest)| !newest.is_tombstone);
-        let keydir = KeyDir::from_ordered(live.map(|(key, newest)| (key, newest.entry)).collect());
-        (keydir, self.segments)
+    pub(crate) fn into_parts(mut self) -> (KeyDir, BTreeMap<SegmentId, SegmentState>) {
+        if self.keydir.wants_merge() {
+            self.keydir.merge();
+        }
+        (self.keydir, self.segments)
     }
 }
 
 /// One sealed segment, loaded.
 struct LoadedSegment {
     state: SegmentState,
-    records: Vec<LoadedRecord>,
+    gathered: Gathered,
     rebuilt: bool,
 }
 
@@ -99,10 +82,10 @@ pub(crate) fn load_sealed(
     let mut loaded = Loaded::default();
     let mut add = |segment: LoadedSegment| {
         report.hints_rebuilt += u64::from(segment.rebuilt);
-        loaded.segments.insert(segment.state.segment.id, segment.state);
-        for record in segment.records {
-            loaded.add(record);
+        for record in segment.gathered.records() {
+            loaded.add(segment.state.segment.id, &record);
         }
+        loaded.segments.insert(segment.state.segment.id, segment.state);
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(catalog.sealed.len()).min(THREADS_MAX);
@@ -158,7 +141,7 @@ fn load_segment(
     }
     let mut gathered = Gathered::default();
     let hint = load_hint(&**storage, catalog.store, id, sealed.bytes, |entry| {
-        gathered.add(id, entry);
+        gathered.add(entry);
     });
     let (hint_bytes, rebuilt) = match hint {
         Ok(hint_bytes) if gathered.agrees_with(sealed) => (Some(hint_bytes), false),
@@ -167,7 +150,7 @@ fn load_segment(
                 gathered = Gathered::default();
                 let (store, bytes) = (catalog.store, sealed.bytes);
                 rebuild_hint(target, store, &segment, first_record, bytes, |entry| {
-                    gathered.add(id, entry);
+                    gathered.add(entry);
                 })
             };
             let hint_bytes = if options.read_only {
@@ -197,7 +180,7 @@ fn load_segment(
         hint_bytes,
         ..SegmentState::empty(Arc::new(segment), first_record)
     };
-    Ok(LoadedSegment { state, records: gathered.records, rebuilt })
+    Ok(LoadedSegment { state, gathered, rebuilt })
 }
 
 /// Opens a segment that the manifest lists; that it is missing is damage.
@@ -217,28 +200,59 @@ pub(crate) fn open_listed(
 
 /// The records of one segment as they go by.
 pub(crate) struct Gathered {
-    pub(crate) records: Vec<LoadedRecord>,
+    keys: Vec<u8>,
+    records: Vec<Unkeyed>,
     pub(crate) seqnos: SeqNoRange,
     pub(crate) tombstone_bytes: u64,
 }
 
+/// A record whose key stands in [`Gathered::keys`], behind that of the record before it.
+struct Unkeyed {
+    key_bytes: u32,
+    offset: u32,
+    length: u32,
+    seqno: SeqNo,
+    kind: HintKind,
+}
+
 impl Default for Gathered {
     fn default() -> Self {
-        Self { records: Vec::new(), seqnos: SeqNoRange::EMPTY, tombstone_bytes: 0 }
+        Self {
+            keys: Vec::new(),
+            records: Vec::new(),
+            seqnos: SeqNoRange::EMPTY,
+            tombstone_bytes: 0,
+        }
     }
 }
 
 impl Gathered {
-    pub(crate) fn add(&mut self, segment: SegmentId, entry: &HintEntry<'_>) {
-        self.records.push(LoadedRecord::new(segment, entry));
+    pub(crate) fn add(&mut self, entry: &HintEntry<'_>) {
+        let HintEntry { offset, length, seqno, kind, key } = *entry;
+        self.keys.extend_from_slice(key);
+        self.records.push(Unkeyed { key_bytes: key.len() as u32, offset, length, seqno, kind });
         self.seqnos.add(entry.seqno);
         if entry.kind == HintKind::Tombstone {
             self.tombstone_bytes += u64::from(entry.length);
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = HintEntry<'_>> {
+        let mut keys = self.keys.as_slice();
+        self.records.iter().map(move |record| {
+            let Unkeyed { key_bytes, offset, length, seqno, kind } = *record;
+            let (key, rest) = keys.split_at_checked(key_bytes as usize).unwrap_or_default();
+            keys = rest;
+            HintEntry { offset, length, seqno, kind, key }
+        })
+    }
+
     fn agrees_with(&self, sealed: &SealedSegment) -> bool {
-        self.records.len() as u64 == u64::from(sealed.records)
+        self.len() as u64 == u64::from(sealed.records)
             && (self.seqnos.min, self.seqnos.max) == (sealed.min_seqno, sealed.max_seqno)
     }
 }

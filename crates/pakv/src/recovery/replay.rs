@@ -79,13 +79,13 @@ fn take_in(replayed: Replayed, loaded: &mut Loaded) -> SegmentState {
     let Replayed { segment, first_record, good_bytes, gathered, .. } = replayed;
     let state = SegmentState {
         bytes: good_bytes,
-        records: u32::try_from(gathered.records.len()).unwrap_or(u32::MAX),
+        records: u32::try_from(gathered.len()).unwrap_or(u32::MAX),
         seqnos: gathered.seqnos,
         tombstone_bytes: gathered.tombstone_bytes,
         ..SegmentState::empty(Arc::new(segment), first_record)
     };
-    for record in gathered.records {
-        loaded.add(record);
+    for record in gathered.records() {
+        loaded.add(state.segment.id, &record);
     }
     loaded.segments.insert(state.segment.id, state.clone());
     state
@@ -122,7 +122,7 @@ fn replay(
             Next::Frame(frame) => {
                 let (offset, length) = (frame.offset, frame.length);
                 Record::decode(frame.body)
-                    .and_then(|record| replay.add(&segment, &record, offset, length))
+                    .and_then(|record| replay.add(&record, offset, length))
                     .map_err(|reason| segment.corrupt(offset, reason))?;
             }
             Next::Bad { offset, reason } => break Some((offset, reason)),
@@ -168,7 +168,6 @@ impl Batches {
     /// down.
     fn add(
         &mut self,
-        segment: &Segment,
         record: &Record<'_>,
         offset: u32,
         length: u32,
@@ -181,11 +180,11 @@ impl Batches {
         }
         self.newest = record.seqno;
         self.known_synced = self.known_synced.max(offset.saturating_sub(record.unsynced));
-        self.gathered.add(segment.id, &hint_entry(record, offset, length));
+        self.gathered.add(&hint_entry(record, offset, length));
         self.expected_rest = (record.batch_rest > 0).then_some(record.batch_rest);
         if record.batch_rest == 0 || planted(Bug::KeepTornBatch) {
             self.good_bytes = offset + length;
-            self.whole_records = self.gathered.records.len();
+            self.whole_records = self.gathered.len();
         }
         Ok(())
     }
@@ -200,7 +199,7 @@ impl Gathered {
         first_record: u32,
         good_bytes: u32,
     ) -> Result<()> {
-        if self.records.len() == whole_records {
+        if self.len() == whole_records {
             return Ok(());
         }
         // The accounts of what is left are taken anew; a batch is cut once in a store's bad days.
@@ -209,7 +208,7 @@ impl Gathered {
         while let Next::Frame(frame) = reader.next()? {
             let record = Record::decode(frame.body)
                 .map_err(|reason| segment.corrupt(frame.offset, reason))?;
-            self.add(segment.id, &hint_entry(&record, frame.offset, frame.length));
+            self.add(&hint_entry(&record, frame.offset, frame.length));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use pakv_testkit::forge::{self, Active, Hint, HintEntry, HintKind, Manifest, Op,
 use super::{Store, options};
 
 /// No store gets this far.
-const SEQNO_MAX: u64 = 1 << 62;
+const SEQNO_MAX: u64 = (1 << 50) - 1;
 const SEGMENT_ID_MAX: u32 = u32::MAX - (1 << 20);
 
 /// What is forged is read as it was meant, so that a test here does not pass for a wrong reason.

@@ -1,0 +1,162 @@
+//! Keys that came since the image was built: appended as they come, found by hash at once, put in
+//! order only when somebody asks for it.
+
+use std::cmp::Ordering;
+
+use super::place::Place;
+use super::table::{self, Tag};
+
+/// Keys by number, in the order in which they came. Only ever grows.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    bytes: Vec<u8>,
+    /// Where each key ends in `bytes`.
+    ends: Vec<u64>,
+    slots: Vec<u64>,
+}
+
+impl Keys {
+    /// With slots for `keys` keys, so that the table need not grow before.
+    pub(super) fn with_room_for(keys: usize) -> Self {
+        Self { slots: vec![0; table::len_for(keys)], ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn key(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
+        let end = self.ends.get(number).copied().unwrap_or_default();
+        self.bytes.get(start.unwrap_or_default() as usize..end as usize).unwrap_or_default()
+    }
+
+    pub(super) fn find(&self, key: &[u8], tag: Tag) -> Option<u32> {
+        if self.ends.is_empty() {
+            return None;
+        }
+        table::find(self.slots.as_slice(), tag, |number| self.key(number) == key)
+    }
+
+    /// Adds a key that is not there, as the next number.
+    fn push(&mut self, key: &[u8], tag: Tag) {
+        if table::is_full(self.slots.len(), self.len() + 1) {
+            self.slots = table::grown(&self.slots);
+        }
+        table::insert(&mut self.slots, tag, self.ends.len() as u32);
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len() as u64);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        (self.bytes.capacity() + (self.ends.capacity() + self.slots.capacity()) * 8) as u64
+    }
+}
+
+/// Numbers of keys in the order of the keys, in runs of which each is at least twice as long as the
+/// next: what has come since the last time is sorted and becomes the last run, and runs that are
+/// too short for their place are merged.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    pub(super) runs: Vec<Vec<u32>>,
+    /// How many keys the runs have.
+    ordered: usize,
+}
+
+impl Order {
+    /// Whether the runs have all of `keys`.
+    pub(super) fn is_complete(&self, keys: &Keys) -> bool {
+        self.ordered == keys.len()
+    }
+
+    pub(super) fn complete(&mut self, keys: &Keys) {
+        if self.is_complete(keys) {
+            return;
+        }
+        let mut run = sorted(keys, self.ordered as u32..keys.len() as u32);
+        self.ordered = keys.len();
+        while let Some(before) = self.runs.pop_if(|before| before.len() < 2 * run.len()) {
+            run = merged(keys, &before, &run);
+        }
+        self.runs.push(run);
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.capacity() as u64 * 4).sum()
+    }
+}
+
+/// Sorts keys by their first eight bytes where those differ, which stand beside the numbers, so that
+/// few comparisons have to go to the keys.
+pub(super) fn sorted(keys: &Keys, numbers: std::ops::Range<u32>) -> Vec<u32> {
+    let skip = common_prefix(keys, numbers.clone());
+    let mut entries: Vec<(u64, u32)> =
+        numbers.map(|number| (first_eight(keys.key(number), skip), number)).collect();
+    entries.sort_unstable_by(|(a_first, a), (b_first, b)| {
+        a_first.cmp(b_first).then_with(|| keys.key(*a).cmp(keys.key(*b)))
+    });
+    entries.into_iter().map(|(_, number)| number).collect()
+}
+
+/// How many bytes all of these keys begin with.
+fn common_prefix(keys: &Keys, numbers: std::ops::Range<u32>) -> usize {
+    let first = keys.key(numbers.start);
+    numbers.fold(first.len(), |len, number| {
+        let key = keys.key(number);
+        let same = first.iter().zip(key).take(len).take_while(|(a, b)| a == b);
+        same.count()
+    })
+}
+
+fn first_eight(key: &[u8], skip: usize) -> u64 {
+    let rest = key.get(skip..).unwrap_or_default();
+    let mut bytes = [0; 8];
+    for (to, from) in bytes.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    u64::from_be_bytes(bytes)
+}
+
+fn merged(keys: &Keys, a: &[u32], b: &[u32]) -> Vec<u32> {
+    let mut out = Vec::with_capacity(a.len() + b.len());
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
+        let first = match keys.key(*left).cmp(keys.key(*right)) {
+            Ordering::Greater => &mut b,
+            Ordering::Less | Ordering::Equal => &mut a,
+        };
+        out.extend(first.next());
+    }
+    out.extend(a);
+    out.extend(b);
+    out
+}
+
+/// The keys that come now, and their places.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    pub(super) keys: Keys,
+    pub(super) places: Vec<Place>,
+    pub(super) order: Order,
+}
+
+impl Head {
+    pub(super) fn with_room_for(keys: usize) -> Self {
+        Self { keys: Keys::with_room_for(keys), ..Self::default() }
+    }
+
+    pub(super) fn push(&mut self, key: &[u8], tag: Tag, place: Place) {
+        self.keys.push(key, tag);
+        self.places.push(place);
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let places = (self.places.capacity() * super::place::PLACE_BYTES) as u64;
+        self.keys.memory_bytes() + places + self.order.memory_bytes()
+    }
+}

@@ -1,0 +1,427 @@
+//! The keydir: key to location, in memory, ordered by key. Pure: no I/O, no clock, no locks. What
+//! surrounds it (who may read and write it when, which bytes are live, what snapshots still see) is
+//! `index`'s.
+//!
+//! Most keys are in an *image*: sorted once, one after the other, with a hash table beside them and
+//! an array of *places*, which alone changes. Keys that come later are in the *head*, which finds
+//! them by hash and sorts them only when somebody asks for their order. When the head has grown to a
+//! share of the image, the two are merged into a new image, in the background and in small holds of
+//! the index's lock ([`merge`]).
+//!
+//! Invariants:
+//! - No key is there in more than one layer. A key that is gone from an image stays gone from it:
+//!   set again, it goes into the head. So layers can be asked in any order.
+//! - A key's entry holds the sequence number of its record, and moving an entry is a
+//!   compare-and-swap on that number: a record has one place in the log at a time, so "still that
+//!   record" and "still at the old location" are the same question, and compaction needs to
+//!   remember neither.
+
+mod head;
+mod image;
+mod merge;
+mod place;
+mod table;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::format::{Location, SegmentId, SeqNo};
+use crate::planted::{Bug, planted};
+
+use head::{Head, Keys, Order};
+use image::Image;
+pub(crate) use merge::{Merge, Next};
+use place::{PLACE_BYTES, Place, Slots};
+use table::Tag;
+use walk::{Sequence, Walk};
+
+/// The newest version of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyEntry {
+    pub(crate) location: Location,
+    pub(crate) seqno: SeqNo,
+    expires_at_ms: Option<NonZeroU64>,
+}
+
+impl KeyEntry {
+    pub(crate) fn new(location: Location, seqno: SeqNo, expires_at_ms: Option<u64>) -> Self {
+        // The epoch itself and the millisecond after it have both passed: nothing is lost by taking
+        // them for one.
+        let expires_at_ms = expires_at_ms.map(|at| NonZeroU64::new(at).unwrap_or(NonZeroU64::MIN));
+        Self { location, seqno, expires_at_ms }
+    }
+
+    pub(crate) fn expires_at_ms(&self) -> Option<u64> {
+        self.expires_at_ms.map(NonZeroU64::get)
+    }
+}
+
+/// An ordered map of keys to entries.
+#[derive(Debug)]
+pub(crate) struct KeyDir {
+    /// Drawn at random, so that nobody can choose keys that all have one home.
+    seed: u64,
+    image: Arc<Image>,
+    places: Vec<Place>,
+    /// How many of the image's keys are gone.
+    gone: usize,
+    frozen: Option<Frozen>,
+    next: Option<Next>,
+    head: Head,
+    slots: Slots,
+    /// When the records that expire do, by sequence number.
+    expiries: HashMap<SeqNo, NonZeroU64>,
+    len: u64,
+}
+
+/// A head that is being merged.
+#[derive(Debug)]
+struct Frozen {
+    keys: Arc<Keys>,
+    places: Vec<Place>,
+    order: Order,
+}
+
+/// A head is merged once it has this many keys, or this share of the image's.
+const MERGE_KEYS_MIN: usize = 64 * 1024;
+const MERGE_SHARE: usize = 4;
+
+/// Where a key's place is.
+#[derive(Debug, Clone, Copy)]
+enum Spot {
+    Image(u32),
+    Frozen(u32),
+    Head(u32),
+}
+
+fn tag_of(seed: u64, key: &[u8]) -> Tag {
+    (xxhash_rust::xxh3::xxh3_64_with_seed(key, seed) >> 32) as Tag
+}
+
+impl Default for KeyDir {
+    fn default() -> Self {
+        Self {
+            seed: RandomState::new().hash_one(0),
+            image: Arc::default(),
+            places: Vec::new(),
+            gone: 0,
+            frozen: None,
+            next: None,
+            head: Head::default(),
+            slots: Slots::default(),
+            expiries: HashMap::new(),
+            len: 0,
+        }
+    }
+}
+
+impl KeyDir {
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<KeyEntry> {
+        let spot = self.find(key, tag_of(self.seed, key))?;
+        Some(self.entry(self.place(spot)))
+    }
+
+    /// Puts an entry in and returns the one it replaces.
+    pub(crate) fn insert(&mut self, key: &[u8], entry: KeyEntry) -> Option<KeyEntry> {
+        let tag = tag_of(self.seed, key);
+        let spot = self.find(key, tag);
+        self.insert_at(spot, key, tag, entry)
+    }
+
+    /// Puts an entry in unless `must_stay` says so of the sequence number that is there; returns
+    /// whether it did.
+    pub(crate) fn insert_newer(
+        &mut self,
+        key: &[u8],
+        entry: KeyEntry,
+        must_stay: impl Fn(SeqNo) -> bool,
+    ) -> bool {
+        let tag = tag_of(self.seed, key);
+        let spot = self.find(key, tag);
+        if spot.is_some_and(|spot| must_stay(self.place(spot).seqno())) {
+            return false;
+        }
+        self.insert_at(spot, key, tag, entry);
+        true
+    }
+
+    fn insert_at(
+        &mut self,
+        spot: Option<Spot>,
+        key: &[u8],
+        tag: Tag,
+        entry: KeyEntry,
+    ) -> Option<KeyEntry> {
+        let slot = self.slots.number(entry.location.segment);
+        let expires = entry.expires_at_ms.is_some();
+        let place = Place::new(slot, entry.location, entry.seqno, expires);
+        let old = match spot {
+            Some(spot) => {
+                let old = self.set(spot, key, tag, place);
+                Some(self.entry_taken(old))
+            }
+            None => {
+                match self.head.keys.find(key, tag) {
+                    Some(number) => self.set_at(Spot::Head(number), place),
+                    None => self.head.push(key, tag, place),
+                }
+                self.len += 1;
+                None
+            }
+        };
+        if let Some(at) = entry.expires_at_ms {
+            self.expiries.insert(entry.seqno, at);
+        }
+        old
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<KeyEntry> {
+        let tag = tag_of(self.seed, key);
+        let spot = self.find(key, tag)?;
+        let old = self.set(spot, key, tag, Place::GONE);
+        self.gone += usize::from(matches!(spot, Spot::Image(_)));
+        self.len -= 1;
+        Some(self.entry_taken(old))
+    }
+
+    /// Moves the entry of `key` to another location if it is still that of record `seqno`; returns
+    /// the old one.
+    pub(crate) fn compare_and_move(
+        &mut self,
+        key: &[u8],
+        seqno: SeqNo,
+        to: Location,
+    ) -> Option<Location> {
+        let tag = tag_of(self.seed, key);
+        let spot = self.find(key, tag)?;
+        let old = self.place(spot);
+        if old.seqno() != seqno && !planted(Bug::MoveWithoutCompare) {
+            return None;
+        }
+        let slot = self.slots.number(to.segment);
+        self.set(spot, key, tag, Place::new(slot, to, old.seqno(), old.expires()));
+        Some(self.location(old))
+    }
+
+    /// No entry points into the segment any more, and none will.
+    pub(crate) fn forget_segment(&mut self, segment: SegmentId) {
+        self.slots.forget(segment);
+    }
+
+    /// Whether [`KeyDir::range`] can be asked.
+    pub(crate) fn is_ordered(&self) -> bool {
+        let is_ordered = |frozen: &Frozen| frozen.order.is_complete(&frozen.keys);
+        self.head.order.is_complete(&self.head.keys) && self.frozen.as_ref().is_none_or(is_ordered)
+    }
+
+    /// Puts the keys in order that are not yet.
+    pub(crate) fn put_in_order(&mut self) {
+        self.head.order.complete(&self.head.keys);
+        if let Some(frozen) = &mut self.frozen {
+            frozen.order.complete(&frozen.keys);
+        }
+    }
+
+    /// The entries between two bounds, in order of key, from both ends. Bounds that exclude each
+    /// other give none. The keydir must be in order ([`KeyDir::put_in_order`]).
+    pub(crate) fn range<'a>(
+        &'a self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], KeyEntry)> + use<'a> {
+        debug_assert!(self.is_ordered());
+        let bounds = (from, to);
+        let image = Sequence::of_image(&self.image, &self.places, bounds);
+        let frozen = self.frozen.iter().flat_map(|frozen| {
+            let of_run =
+                |run| Sequence::of_run(&frozen.keys, run, frozen.places.as_slice(), bounds);
+            frozen.order.runs.iter().map(move |run| of_run(run))
+        });
+        let head = self.head.order.runs.iter();
+        let head =
+            head.map(|run| Sequence::of_run(&self.head.keys, run, &self.head.places, bounds));
+        let walk = Walk::new(std::iter::once(image).chain(frozen).chain(head));
+        walk.map(|(key, place)| (key, self.entry(place)))
+    }
+
+    /// Every entry, in no order.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&[u8], KeyEntry)) {
+        let mut visit = |key: &[u8], place: Place| {
+            if !place.is_gone() {
+                visit(key, self.entry(place));
+            }
+        };
+        for (rank, place) in (0..).zip(&self.places) {
+            visit(self.image.key(rank), *place);
+        }
+        if let Some(frozen) = &self.frozen {
+            for (number, place) in (0..).zip(&frozen.places) {
+                visit(frozen.keys.key(number), *place);
+            }
+        }
+        for (number, place) in (0..).zip(&self.head.places) {
+            visit(self.head.keys.key(number), *place);
+        }
+    }
+
+    /// Memory that it takes, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let places = |places: &Vec<Place>| (places.capacity() * PLACE_BYTES) as u64;
+        let of_frozen = |frozen: &Frozen| frozen.keys.memory_bytes() + places(&frozen.places);
+        let of_next = |next: &Next| next.image.memory_bytes() + places(&next.places);
+        self.image.memory_bytes()
+            + places(&self.places)
+            + self.head.memory_bytes()
+            + self.frozen.as_ref().map_or(0, of_frozen)
+            + self.next.as_ref().map_or(0, of_next)
+            + self.expiries.capacity() as u64 * 17
+    }
+
+    /// The place of a key that is there.
+    fn find(&self, key: &[u8], tag: Tag) -> Option<Spot> {
+        if let Some(number) = self.head.keys.find(key, tag) {
+            let spot = Spot::Head(number);
+            return (!self.place(spot).is_gone()).then_some(spot);
+        }
+        let in_frozen = |frozen: &Frozen| frozen.keys.find(key, tag).map(Spot::Frozen);
+        let older =
+            [self.frozen.as_ref().and_then(in_frozen), self.image.find(key, tag).map(Spot::Image)];
+        older.into_iter().flatten().find(|spot| !self.place(*spot).is_gone())
+    }
+
+    fn place(&self, spot: Spot) -> Place {
+        let place = match spot {
+            Spot::Image(rank) => self.places.get(rank as usize),
+            Spot::Frozen(number) => {
+                self.frozen.as_ref().and_then(|frozen| frozen.places.get(number as usize))
+            }
+            Spot::Head(number) => self.head.places.get(number as usize),
+        };
+        place.copied().unwrap_or_default()
+    }
+
+    fn set_at(&mut self, spot: Spot, place: Place) {
+        let old = match spot {
+            Spot::Image(rank) => self.places.get_mut(rank as usize),
+            Spot::Frozen(number) => {
+                self.frozen.as_mut().and_then(|frozen| frozen.places.get_mut(number as usize))
+            }
+            Spot::Head(number) => self.head.places.get_mut(number as usize),
+        };
+        if let Some(old) = old {
+            *old = place;
+        }
+    }
+
+    /// Changes the place of a key that is there, in the image that is to be as well; returns the
+    /// old one.
+    fn set(&mut self, spot: Spot, key: &[u8], tag: Tag, place: Place) -> Place {
+        let old = self.place(spot);
+        self.set_at(spot, place);
+        if !matches!(spot, Spot::Head(_))
+            && let Some(next) = &mut self.next
+            && let Some(rank) = next.image.find(key, tag)
+        {
+            next.set(rank, place);
+        }
+        old
+    }
+
+    fn location(&self, place: Place) -> Location {
+        Location {
+            segment: self.slots.segment(place.slot()),
+            offset: place.offset(),
+            length: place.length(),
+        }
+    }
+
+    fn entry(&self, place: Place) -> KeyEntry {
+        let expires_at_ms =
+            if place.expires() { self.expiries.get(&place.seqno()).copied() } else { None };
+        KeyEntry { location: self.location(place), seqno: place.seqno(), expires_at_ms }
+    }
+
+    /// The entry of a place that has just been given up.
+    fn entry_taken(&mut self, place: Place) -> KeyEntry {
+        let entry = self.entry(place);
+        if place.expires() {
+            self.expiries.remove(&place.seqno());
+        }
+        entry
+    }
+
+    /// Whether so much has come or gone since the image was built that a new one is due.
+    pub(crate) fn wants_merge(&self) -> bool {
+        let enough = self.merge_keys();
+        self.frozen.is_none() && (self.head.keys.len() >= enough || self.gone >= enough)
+    }
+
+    fn merge_keys(&self) -> usize {
+        MERGE_KEYS_MIN.max(self.image.len() / MERGE_SHARE)
+    }
+
+    /// Begins a merge, if none is under way; see [`merge`].
+    pub(crate) fn begin_merge(&mut self) -> Option<Merge> {
+        if self.frozen.is_some() {
+            return None;
+        }
+        let head = Head::with_room_for(self.merge_keys());
+        let Head { keys, places, order } = std::mem::replace(&mut self.head, head);
+        let keys = Arc::new(keys);
+        self.frozen = Some(Frozen { keys: keys.clone(), places, order });
+        Some(Merge::new(self.seed, self.image.clone(), keys))
+    }
+
+    /// The keys of the new image are there: their places follow.
+    pub(crate) fn set_next(&mut self, next: Next) {
+        self.next = Some(next);
+    }
+
+    /// Brings up to `limit` places over to the new image. Once all are there, the new one takes the
+    /// old one's place, and what is not needed any more is returned, to be dropped without a lock.
+    pub(crate) fn move_places(&mut self, limit: usize) -> Option<impl Sized + use<>> {
+        let frozen = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.places);
+        if let Some(next) = &mut self.next
+            && next.move_places(limit, &self.places, frozen)
+        {
+            return None;
+        }
+        let Next { image, places, gone, .. } = self.next.take()?;
+        self.gone = gone;
+        let old = std::mem::replace(&mut self.image, image);
+        Some((old, std::mem::replace(&mut self.places, places), self.frozen.take()))
+    }
+
+    /// A merge from beginning to end.
+    pub(crate) fn merge(&mut self) {
+        let Some(mut merge) = self.begin_merge() else { return };
+        while merge.note_gone(self) {}
+        if let Some(next) = merge.build(|| false) {
+            self.set_next(next);
+            self.move_places(usize::MAX);
+        }
+    }
+}
+
+/// Whether no key can lie between two bounds: the question that `BTreeMap::range` answers with a
+/// panic.
+pub(crate) fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from >= to,
+    }
+}
