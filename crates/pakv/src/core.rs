@@ -12,16 +12,15 @@
 //! Lock order, outermost first: `compacting`, `active`, `hinting`, `catalog`, `index`. `queue` is
 //! taken with none of them held; under it only `index` is, to look a condition up.
 
-use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 use crate::commit::{Active, Queue};
 use crate::error::{Error, Result};
-use crate::format::SeqNo;
 use crate::format::manifest::{ActiveSegment, Manifest};
-use crate::index::{Found, Index, Page};
+use crate::index::{Found, Index};
 use crate::manifest;
 use crate::options::Options;
+use crate::page::{Page, View};
 use crate::poison::Poison;
 use crate::segment::Files;
 use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
@@ -127,23 +126,16 @@ impl Core {
         self.poison.reason().is_some()
     }
 
-    /// One page of a scan; see [`Index::page`].
-    pub(crate) fn page(
-        &self,
-        bounds: (Bound<&[u8]>, Bound<&[u8]>),
-        at: SeqNo,
-        reverse: bool,
-        now_ms: u64,
-        limit: usize,
-    ) -> Page {
+    /// One page of a scan.
+    pub(crate) fn page(&self, view: View<'_>) -> Page {
         let index = self.index.read();
         if index.keydir.is_ordered() {
-            return index.page(bounds, at, reverse, now_ms, limit);
+            return index.page(view);
         }
         drop(index);
         let mut index = self.index.write();
         index.keydir.put_in_order();
-        index.page(bounds, at, reverse, now_ms, limit)
+        index.page(view)
     }
 
     /// So many keys have come that a merge of the keydir is due. Without background threads it is

@@ -6,9 +6,7 @@
 //! is the sum of the lengths of the locations that point into it; `expiries` holds exactly the
 //! keydir's entries that expire.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use crate::clock::is_expired;
@@ -73,27 +71,6 @@ pub(crate) struct Found {
     pub(crate) segment: Arc<Segment>,
 }
 
-/// One page of a scan.
-#[derive(Debug, Default)]
-pub(crate) struct Page {
-    /// The keys, one after the other.
-    pub(crate) keys: Vec<u8>,
-    /// Where in `keys` each one stands, and what was found.
-    pub(crate) items: Vec<(Range<u32>, Found)>,
-    /// The last key looked at, seen or not: where the next page goes on. `None` at the end of the
-    /// range.
-    pub(crate) resume: Option<Vec<u8>>,
-}
-
-impl Page {
-    fn push(&mut self, key: &[u8], found: Found) {
-        // A page of the longest keys has 64 MiB of them.
-        let start = self.keys.len() as u32;
-        self.keys.extend_from_slice(key);
-        self.items.push((start..start + key.len() as u32, found));
-    }
-}
-
 impl Index {
     pub(crate) fn new(
         keydir: KeyDir,
@@ -128,7 +105,7 @@ impl Index {
         }
     }
 
-    fn lookup_history(&self, key: &[u8], at: SeqNo) -> Option<Found> {
+    pub(crate) fn lookup_history(&self, key: &[u8], at: SeqNo) -> Option<Found> {
         let old = self.history.get(key, at)?;
         Some(Found { entry: old.entry, segment: old.segment.clone() })
     }
@@ -246,89 +223,5 @@ impl Index {
     pub(crate) fn remove_segment(&mut self, id: SegmentId) -> Option<SegmentState> {
         self.keydir.forget_segment(id);
         self.segments.remove(&id)
-    }
-
-    /// Up to `limit` entries between two bounds as a snapshot at `at` sees them, from the front or
-    /// from the back, without those that have expired. The keydir must be in order.
-    pub(crate) fn page(
-        &self,
-        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
-        at: SeqNo,
-        reverse: bool,
-        now_ms: u64,
-        limit: usize,
-    ) -> Page {
-        let current = self.keydir.range(from, to);
-        let history = self.history.range(from, to, at);
-        let mut page = Page::default();
-        let mut looked_at = 0;
-        let mut visit = |key: &[u8], found: Option<Found>| {
-            if let Some(found) =
-                found.filter(|found| !is_expired(found.entry.expires_at_ms(), now_ms))
-            {
-                page.push(key, found);
-            }
-            looked_at += 1;
-            if looked_at == limit {
-                page.resume = Some(key.to_vec());
-            }
-            looked_at < limit
-        };
-        let newest = |entry: KeyEntry| (entry.seqno <= at).then(|| self.found(entry)).flatten();
-        if self.history.is_empty() {
-            let step = |(key, entry): (&[u8], KeyEntry)| visit(key, newest(entry));
-            if reverse {
-                all(current.rev(), step)
-            } else {
-                all(current, step)
-            }
-            return page;
-        }
-        let mut step = |key: &[u8], current: Option<KeyEntry>| {
-            let found = current.and_then(newest).or_else(|| self.lookup_history(key, at));
-            visit(key, found)
-        };
-        if reverse {
-            merge(current.rev(), history.rev(), Ordering::reverse, &mut step);
-        } else {
-            merge(current, history, |ordering| ordering, &mut step);
-        }
-        page
-    }
-}
-
-/// Gives every item to `step` until it says to stop.
-fn all<T>(items: impl Iterator<Item = T>, mut step: impl FnMut(T) -> bool) {
-    for item in items {
-        if !step(item) {
-            break;
-        }
-    }
-}
-
-/// Gives every key of two ordered sequences to `step`, once and in order, until it says to stop.
-fn merge<'a, O>(
-    current: impl Iterator<Item = (&'a [u8], KeyEntry)>,
-    history: impl Iterator<Item = (&'a [u8], O)>,
-    direction: impl Fn(Ordering) -> Ordering,
-    step: &mut impl FnMut(&[u8], Option<KeyEntry>) -> bool,
-) {
-    let mut current = current.peekable();
-    let mut history = history.map(|(key, _)| key).peekable();
-    loop {
-        let (key, entry) = match (current.peek().copied(), history.peek().copied()) {
-            (None, None) => return,
-            (Some((key, entry)), None) => (key, Some(entry)),
-            (None, Some(key)) => (key, None),
-            (Some((key, entry)), Some(old)) => match direction(key.cmp(old)) {
-                Ordering::Less | Ordering::Equal => (key, Some(entry)),
-                Ordering::Greater => (old, None),
-            },
-        };
-        current.next_if(|(next, _)| *next == key);
-        history.next_if(|next| *next == key);
-        if !step(key, entry) {
-            return;
-        }
     }
 }

@@ -68,6 +68,7 @@ mod keydir;
 mod limits;
 mod manifest;
 mod options;
+mod page;
 mod planted;
 mod poison;
 mod recovery;

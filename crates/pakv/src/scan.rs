@@ -5,7 +5,7 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::index::{Found, Page};
+use crate::page::{Page, View};
 use crate::snapshot::Snapshot;
 
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -51,26 +51,19 @@ pub struct Scan {
 /// The entries of a page that are left.
 #[derive(Debug, Default)]
 struct Entries {
-    /// Shared by the entries: one allocation a page.
-    keys: Arc<Vec<u8>>,
-    items: std::vec::IntoIter<(Range<u32>, Found)>,
+    page: Arc<Page>,
+    left: Range<usize>,
 }
 
 impl Entries {
-    fn new(page: Page) -> Self {
-        Self { keys: Arc::new(page.keys), items: page.items.into_iter() }
-    }
-
-    fn entry(&self, (key, found): (Range<u32>, Found)) -> Entry {
-        Entry { keys: self.keys.clone(), key, found }
-    }
-
     fn next(&mut self) -> Option<Entry> {
-        self.items.next().map(|item| self.entry(item))
+        let index = self.left.next()?;
+        Some(Entry { page: self.page.clone(), index })
     }
 
     fn next_back(&mut self) -> Option<Entry> {
-        self.items.next_back().map(|item| self.entry(item))
+        let index = self.left.next_back()?;
+        Some(Entry { page: self.page.clone(), index })
     }
 }
 
@@ -88,9 +81,13 @@ impl Scan {
 
     fn take_page(&mut self, reverse: bool) {
         let core = &self.snapshot.handle().core;
-        let now_ms = core.now_ms();
-        let (from, to) = (borrowed(&self.left.0), borrowed(&self.left.1));
-        let mut page = core.page((from, to), self.snapshot.seqno(), reverse, now_ms, self.page);
+        let mut page = core.page(View {
+            bounds: (borrowed(&self.left.0), borrowed(&self.left.1)),
+            at: self.snapshot.seqno(),
+            now_ms: core.now_ms(),
+            reverse,
+            limit: self.page,
+        });
         self.page = (self.page * 2).min(PAGE_MAX);
         match page.resume.take() {
             Some(key) if reverse => self.left.1 = Bound::Excluded(key),
@@ -98,7 +95,10 @@ impl Scan {
             None => self.exhausted = true,
         }
         let entries = if reverse { &mut self.back } else { &mut self.front };
-        *entries = Entries::new(page);
+        if entries.page.values_wanted() {
+            page.fetch_records();
+        }
+        *entries = Entries { left: 0..page.len(), page: Arc::new(page) };
     }
 }
 
@@ -106,7 +106,7 @@ impl Iterator for Scan {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        while self.front.items.len() == 0 && !self.exhausted {
+        while self.front.left.is_empty() && !self.exhausted {
             self.take_page(false);
         }
         self.front.next().or_else(|| self.back.next_back())
@@ -115,7 +115,7 @@ impl Iterator for Scan {
 
 impl DoubleEndedIterator for Scan {
     fn next_back(&mut self) -> Option<Entry> {
-        while self.back.items.len() == 0 && !self.exhausted {
+        while self.back.left.is_empty() && !self.exhausted {
             self.take_page(true);
         }
         self.back.next().or_else(|| self.front.next_back())
@@ -125,19 +125,18 @@ impl DoubleEndedIterator for Scan {
 impl std::iter::FusedIterator for Scan {}
 
 /// A key and the way to its value: what a [`Scan`] gives. The value stays readable for as long as
-/// the entry lives, whatever is written meanwhile.
+/// the entry lives, whatever is written meanwhile; so do those of some hundred entries around it,
+/// which keeps the space that they take on disk. To remember a value for long, read it.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Those of a page.
-    keys: Arc<Vec<u8>>,
-    key: Range<u32>,
-    found: Found,
+    page: Arc<Page>,
+    index: usize,
 }
 
 impl Entry {
     /// The key. From memory.
     pub fn key(&self) -> &[u8] {
-        self.keys.get(self.key.start as usize..self.key.end as usize).unwrap_or_default()
+        self.page.key(self.index)
     }
 
     /// Reads the value.
@@ -146,7 +145,9 @@ impl Entry {
     /// [`Error::Corrupt`](crate::Error::Corrupt) where its record is damaged;
     /// [`Error::Io`](crate::Error::Io).
     pub fn value(&self) -> Result<Vec<u8>> {
-        self.found.segment.value(&self.found.entry, self.key())
+        self.page.want_values();
+        let (entry, segment) = self.page.found(self.index);
+        segment.value(entry, self.key())
     }
 
     /// The key, and the value, which is read.
@@ -160,12 +161,12 @@ impl Entry {
 
     /// When it expires, in milliseconds since the epoch; `None` if it does not.
     pub fn expires_at_ms(&self) -> Option<u64> {
-        self.found.entry.expires_at_ms()
+        self.page.found(self.index).0.expires_at_ms()
     }
 
     /// The sequence number of the write that set it.
     pub fn seqno(&self) -> u64 {
-        self.found.entry.seqno
+        self.page.found(self.index).0.seqno
     }
 }
 

@@ -134,6 +134,11 @@ impl<'a> Iterator for Walk<'a> {
     type Item = (&'a [u8], Place);
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let [only] = self.sequences.as_mut_slice() {
+            let first = only.peek()?;
+            only.front += 1;
+            return Some(first);
+        }
         let heads = self.sequences.iter_mut().enumerate();
         let heads = heads.filter_map(|(index, sequence)| Some((index, sequence.peek()?)));
         let (index, first) = heads.min_by_key(|(_, (key, _))| *key)?;
@@ -144,6 +149,11 @@ impl<'a> Iterator for Walk<'a> {
 
 impl DoubleEndedIterator for Walk<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
+        if let [only] = self.sequences.as_mut_slice() {
+            let last = only.peek_back()?;
+            only.back -= 1;
+            return Some(last);
+        }
         let tails = self.sequences.iter_mut().enumerate();
         let tails = tails.filter_map(|(index, sequence)| Some((index, sequence.peek_back()?)));
         let (index, last) = tails.max_by_key(|(_, (key, _))| *key)?;

@@ -14,8 +14,8 @@ pub(crate) use reader::{FrameReader, Next};
 use crate::error::{Error, Result};
 use crate::format::record::{Op, Record, SegmentHeader, encode_segment_start};
 use crate::format::{
-    BadPreamble, FORMAT_VERSION, FileKind, PREAMBLE_BYTES, SegmentId, StoreId, decode_exact,
-    decode_preamble, frame,
+    BadPreamble, FORMAT_VERSION, FileKind, Location, PREAMBLE_BYTES, SegmentId, StoreId,
+    decode_exact, decode_preamble, frame,
 };
 use crate::keydir::KeyEntry;
 use crate::options::ReadMethod;
@@ -210,6 +210,14 @@ impl Segment {
                     .map_err(Error::io("read", self.path.as_path()))?;
                 self.value_in(bytes.get(..read).unwrap_or_default(), entry, key)
             }
+        }
+    }
+
+    /// The first byte of a record, where looking costs no system call.
+    pub(crate) fn first_byte(&self, location: Location) -> Option<u8> {
+        match &self.source {
+            Source::Mapped(map) => (**map).as_ref().get(location.offset as usize).copied(),
+            Source::File(_) => None,
         }
     }
 
