@@ -60,6 +60,7 @@ impl TestStore {
             .compaction_space_amplification(100.0)
             .compaction_segment_garbage_ratio(0.3)
             .compaction_min_garbage(0)
+            .keydir_merge_keys(3)
     }
 
     /// An empty store with these [options](Self::options).

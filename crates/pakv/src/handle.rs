@@ -31,6 +31,8 @@ impl Handle {
             let mut threads = handle.threads.lock();
             threads.worker = Some(worker::start_worker(&handle.core)?);
             threads.merger = Some(worker::start_merger(&handle.core)?);
+            // An open leaves its keys as they came.
+            handle.core.merger.wake();
         }
         Ok(handle)
     }

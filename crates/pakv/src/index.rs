@@ -84,14 +84,25 @@ impl Index {
             segments,
             visible,
         };
-        index.keydir.for_each(|key, entry| {
-            if let Some(state) = index.segments.get_mut(&entry.location.segment) {
-                state.live_bytes += u64::from(entry.location.length);
+        // Entries come in runs of one segment.
+        let (mut segment, mut live_bytes) = (SegmentId(0), 0);
+        let segments = &mut index.segments;
+        let mut add = |segment: SegmentId, live_bytes: u64| {
+            if let Some(state) = segments.get_mut(&segment) {
+                state.live_bytes += live_bytes;
             }
+        };
+        index.keydir.for_each(|key, entry| {
+            if entry.location.segment != segment {
+                add(segment, std::mem::take(&mut live_bytes));
+                segment = entry.location.segment;
+            }
+            live_bytes += u64::from(entry.location.length);
             if let Some(at) = entry.expires_at_ms() {
                 index.expiries.insert((at, key.into()));
             }
         });
+        add(segment, live_bytes);
         index
     }
 

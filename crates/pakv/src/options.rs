@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::keydir::MERGE_KEYS_MIN;
 use crate::limits::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
 /// When a write is acknowledged, and so what it survives.
@@ -63,6 +64,7 @@ pub struct Options {
     pub(crate) min_garbage_bytes: u64,
     pub(crate) compaction_rate: Option<u64>,
     pub(crate) read_method: ReadMethod,
+    pub(crate) keydir_merge_keys: usize,
     pub(crate) lock_wait: Duration,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
@@ -80,6 +82,7 @@ impl Default for Options {
             min_garbage_bytes: 512 * 1024,
             compaction_rate: Some(64 * 1024 * 1024),
             read_method: ReadMethod::Mapped,
+            keydir_merge_keys: MERGE_KEYS_MIN,
             lock_wait: Duration::from_millis(100),
             create: true,
             read_only: false,
@@ -155,6 +158,14 @@ impl Options {
     /// How sealed segments are read. Default: [`ReadMethod::Mapped`].
     pub fn read_method(mut self, method: ReadMethod) -> Self {
         self.read_method = method;
+        self
+    }
+
+    /// How many new keys the keydir takes at least before it merges them. For tests, whose stores are
+    /// too small for it to happen otherwise.
+    #[doc(hidden)]
+    pub fn keydir_merge_keys(mut self, keys: usize) -> Self {
+        self.keydir_merge_keys = keys;
         self
     }
 

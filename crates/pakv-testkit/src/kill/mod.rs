@@ -165,6 +165,7 @@ pub fn options(seed: u64) -> Options {
         .durability(durability)
         .segment_bytes(2_048)
         .compaction_min_garbage(1_024)
+        .keydir_merge_keys(3)
         .compaction_space_amplification(1.2)
         .compaction_rate(None)
         .lock_wait(Duration::from_secs(5))

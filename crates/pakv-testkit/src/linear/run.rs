@@ -123,6 +123,7 @@ impl Run {
             .compaction_space_amplification(1.05)
             .compaction_segment_garbage_ratio(0.05)
             .compaction_min_garbage(0)
+            .keydir_merge_keys(3)
             .compaction_rate(None)
             .lock_wait(Duration::from_secs(60))
             .clock(clock.clone());

@@ -484,6 +484,7 @@ fn options(rng: &mut Rng, mix: &Mix, clock: &Arc<ManualClock>) -> Options {
         .background_compaction(false)
         .segment_bytes([512, 700, 1024, 2048, 4096][rng.usize(0..5)])
         .compaction_min_garbage([1, 100, 1000][rng.usize(0..3)])
+        .keydir_merge_keys(3)
         .compaction_segment_garbage_ratio([0.05, 0.3, 0.6][rng.usize(0..3)])
         .compaction_space_amplification(amplification[rng.usize(0..3)])
         .read_method(method)

@@ -88,6 +88,7 @@ impl Run {
             .background_compaction(false)
             .segment_bytes(plan.segment_bytes)
             .compaction_min_garbage(plan.min_garbage_bytes)
+            .keydir_merge_keys(3)
             .compaction_segment_garbage_ratio(plan.segment_garbage_ratio)
             .compaction_space_amplification(plan.space_amplification)
             .read_method(method)

@@ -345,6 +345,7 @@ fn setup_at(machine: &SimStorage, now_ms: u64) -> Setup {
         .background_compaction(false)
         .segment_bytes(512)
         .compaction_min_garbage(1)
+        .keydir_merge_keys(3)
         .lock_wait(std::time::Duration::ZERO)
         .clock(clock.clone() as Arc<dyn Clock>);
     let storage = Arc::new(machine.clone());

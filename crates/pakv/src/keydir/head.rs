@@ -32,6 +32,11 @@ impl Keys {
         self.bytes.get(start.unwrap_or_default() as usize..end as usize).unwrap_or_default()
     }
 
+    /// Where a search for the tag begins.
+    pub(super) fn first_slot(&self, tag: Tag) -> u64 {
+        table::first(self.slots.as_slice(), tag)
+    }
+
     pub(super) fn find(&self, key: &[u8], tag: Tag) -> Option<u32> {
         if self.ends.is_empty() {
             return None;

@@ -78,6 +78,8 @@ pub(crate) struct KeyDir {
     /// When the records that expire do, by sequence number.
     expiries: HashMap<SeqNo, NonZeroU64>,
     len: u64,
+    /// A head with fewer keys is not merged.
+    pub(crate) merge_keys_min: usize,
 }
 
 /// A head that is being merged.
@@ -89,8 +91,11 @@ struct Frozen {
 }
 
 /// A head is merged once it has this many keys, or this share of the image's.
-const MERGE_KEYS_MIN: usize = 64 * 1024;
+pub(crate) const MERGE_KEYS_MIN: usize = 64 * 1024;
 const MERGE_SHARE: usize = 4;
+
+/// The slots for so many keys take 200 MB.
+const RESERVE_MAX: usize = 16 * 1024 * 1024;
 
 /// Where a key's place is.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +122,7 @@ impl Default for KeyDir {
             slots: Slots::default(),
             expiries: HashMap::new(),
             len: 0,
+            merge_keys_min: MERGE_KEYS_MIN,
         }
     }
 }
@@ -124,6 +130,21 @@ impl Default for KeyDir {
 impl KeyDir {
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Makes room for so many new keys. A number that was read from a file is believed up to a
+    /// bound.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        if self.head.keys.len() == 0 {
+            self.head = Head::with_room_for(keys.min(RESERVE_MAX));
+        }
+    }
+
+    /// Has the processor fetch what it will need to find these keys, all at once; one after the
+    /// other each would be waited for.
+    pub(crate) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let fetched = keys.map(|key| self.head.keys.first_slot(tag_of(self.seed, key)));
+        std::hint::black_box(fetched.fold(0, |all, slot| all ^ slot));
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<KeyEntry> {
@@ -367,7 +388,7 @@ impl KeyDir {
     }
 
     fn merge_keys(&self) -> usize {
-        MERGE_KEYS_MIN.max(self.image.len() / MERGE_SHARE)
+        self.merge_keys_min.max(self.image.len() / MERGE_SHARE)
     }
 
     /// Begins a merge, if none is under way; see [`merge`].

@@ -58,6 +58,11 @@ fn after(index: usize, len: usize) -> usize {
     if index + 1 < len { index + 1 } else { 0 }
 }
 
+/// The slot that a search for the tag begins with.
+pub(super) fn first(slots: &(impl Slots + ?Sized), tag: Tag) -> u64 {
+    slots.slot(home(tag, slots.len()))
+}
+
 /// The number under `tag` that `is_it` says is the key's.
 pub(super) fn find(
     slots: &(impl Slots + ?Sized),

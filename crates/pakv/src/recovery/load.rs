@@ -19,6 +19,8 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{mpsc, thread};
 
 const THREADS_MAX: usize = 8;
+/// For how many keys the keydir's memory is fetched at once.
+const FETCH_AHEAD: usize = 32;
 
 /// What has been loaded so far. The highest sequence number of a key wins, in whatever order
 /// records come.
@@ -32,7 +34,25 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    pub(crate) fn add(&mut self, segment: SegmentId, record: &HintEntry<'_>) {
+    /// With room for `records` records that may be of different keys.
+    fn with_room_for(records: u64) -> Self {
+        let mut loaded = Self::default();
+        loaded.keydir.reserve(usize::try_from(records).unwrap_or_default());
+        loaded
+    }
+
+    /// Adds the records of a segment.
+    pub(crate) fn add_all(&mut self, segment: SegmentId, gathered: &Gathered) {
+        let mut ahead = gathered.records();
+        for (index, record) in gathered.records().enumerate() {
+            if index % FETCH_AHEAD == 0 {
+                self.keydir.fetch(ahead.by_ref().take(FETCH_AHEAD).map(|record| record.key));
+            }
+            self.add(segment, &record);
+        }
+    }
+
+    fn add(&mut self, segment: SegmentId, record: &HintEntry<'_>) {
         let HintEntry { offset, length, seqno, kind, key } = *record;
         self.newest_seqno = self.newest_seqno.max(seqno);
         let must_stay = |other: SeqNo| other >= seqno && !planted(Bug::ReplayByFileOrder);
@@ -53,10 +73,7 @@ impl Loaded {
         }
     }
 
-    pub(crate) fn into_parts(mut self) -> (KeyDir, BTreeMap<SegmentId, SegmentState>) {
-        if self.keydir.wants_merge() {
-            self.keydir.merge();
-        }
+    pub(crate) fn into_parts(self) -> (KeyDir, BTreeMap<SegmentId, SegmentState>) {
         (self.keydir, self.segments)
     }
 }
@@ -79,12 +96,11 @@ pub(crate) fn load_sealed(
     catalog: &Manifest,
     report: &mut RecoveryReport,
 ) -> Result<Loaded> {
-    let mut loaded = Loaded::default();
+    let records = catalog.sealed.iter().map(|sealed| u64::from(sealed.records)).sum();
+    let mut loaded = Loaded::with_room_for(records);
     let mut add = |segment: LoadedSegment| {
         report.hints_rebuilt += u64::from(segment.rebuilt);
-        for record in segment.gathered.records() {
-            loaded.add(segment.state.segment.id, &record);
-        }
+        loaded.add_all(segment.state.segment.id, &segment.gathered);
         loaded.segments.insert(segment.state.segment.id, segment.state);
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);

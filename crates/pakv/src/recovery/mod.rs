@@ -138,7 +138,8 @@ fn finish(
     mut report: RecoveryReport,
 ) -> Recovered {
     let visible = loaded.newest_seqno.max(catalog.next_seqno.saturating_sub(1));
-    let (keydir, segments) = loaded.into_parts();
+    let (mut keydir, segments) = loaded.into_parts();
+    keydir.merge_keys_min = options.keydir_merge_keys.max(1);
     let mut index = Index::new(keydir, segments, visible);
     index.sweep_expired(options.clock.now_ms(), usize::MAX);
     report.keys = index.len(options.clock.now_ms());

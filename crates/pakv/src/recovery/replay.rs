@@ -84,9 +84,7 @@ fn take_in(replayed: Replayed, loaded: &mut Loaded) -> SegmentState {
         tombstone_bytes: gathered.tombstone_bytes,
         ..SegmentState::empty(Arc::new(segment), first_record)
     };
-    for record in gathered.records() {
-        loaded.add(state.segment.id, &record);
-    }
+    loaded.add_all(state.segment.id, &gathered);
     loaded.segments.insert(state.segment.id, state.clone());
     state
 }

@@ -68,6 +68,7 @@ fn a_pace_that_is_too_slow_yields_to_the_bound_on_space() -> Result<()> {
     let db = Options::new()
         .segment_bytes(1024 * 1024)
         .compaction_min_garbage(64 * 1024)
+        .keydir_merge_keys(3)
         .compaction_rate(Some(64 * 1024))
         .open(dir.path())?;
     for round in 0..6 {

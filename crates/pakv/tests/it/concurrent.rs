@@ -15,6 +15,7 @@ fn options() -> Options {
         .segment_bytes(2_048)
         .durability(Durability::Buffered)
         .compaction_min_garbage(0)
+        .keydir_merge_keys(3)
         .compaction_space_amplification(1.05)
         .compaction_rate(None)
 }
