@@ -193,6 +193,18 @@ impl Core {
     }
 
     pub(crate) fn get(&self, key: &[u8], at: Option<u64>) -> Result<Option<Vec<u8>>> {
+        if at.is_none() {
+            self.check_open()?;
+            let Some(Found { entry, segment }) = self.index.read().guess(key) else {
+                return Ok(None);
+            };
+            // Another key's record, and one that may expire, want a closer look.
+            if entry.expires_at_ms().is_none()
+                && let Some(value) = segment.value_of(&entry, key)?
+            {
+                return Ok(Some(value));
+            }
+        }
         match self.lookup(key, at)? {
             Some(found) => self.read(&found, key).map(Some),
             None => Ok(None),

@@ -116,6 +116,11 @@ impl Index {
         }
     }
 
+    /// The newest version of `key`, or by a rare chance of another key (see [`KeyDir::guess`]).
+    pub(crate) fn guess(&self, key: &[u8]) -> Option<Found> {
+        self.keydir.guess(key).and_then(|entry| self.found(entry))
+    }
+
     pub(crate) fn lookup_history(&self, key: &[u8], at: SeqNo) -> Option<Found> {
         let old = self.history.get(key, at)?;
         Some(Found { entry: old.entry, segment: old.segment.clone() })

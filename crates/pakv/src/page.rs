@@ -61,6 +61,7 @@ impl Page {
     }
 
     /// The entry of an index, which must be below [`Page::len`], and its segment.
+    #[expect(clippy::indexing_slicing, reason = "whoever filled the page put both there")]
     pub(crate) fn found(&self, index: usize) -> (&KeyEntry, &Segment) {
         let item = &self.items[index];
         (&item.entry, &self.segments[item.segment as usize])

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use super::place::Place;
-use super::table::{self, Tag};
+use super::table::{self, Hash};
 
 /// Keys by number, in the order in which they came. Only ever grows.
 #[derive(Debug, Default)]
@@ -32,24 +32,27 @@ impl Keys {
         self.bytes.get(start.unwrap_or_default() as usize..end as usize).unwrap_or_default()
     }
 
-    /// Where a search for the tag begins.
-    pub(super) fn first_slot(&self, tag: Tag) -> u64 {
-        table::first(self.slots.as_slice(), tag)
+    /// The slot that a search begins with.
+    pub(super) fn first_slot(&self, hash: Hash) -> u64 {
+        table::first(&self.slots, hash)
     }
 
-    pub(super) fn find(&self, key: &[u8], tag: Tag) -> Option<u32> {
-        if self.ends.is_empty() {
-            return None;
-        }
-        table::find(self.slots.as_slice(), tag, |number| self.key(number) == key)
+    pub(super) fn find(&self, key: &[u8], hash: Hash) -> Option<u32> {
+        table::find(&self.slots, hash, |number| self.key(number) == key)
+    }
+
+    /// A number whose key's hash begins as this one, and of which `is_there` holds.
+    pub(super) fn guess(&self, hash: Hash, is_there: impl Fn(u32) -> bool) -> Option<u32> {
+        table::find(&self.slots, hash, is_there)
     }
 
     /// Adds a key that is not there, as the next number.
-    fn push(&mut self, key: &[u8], tag: Tag) {
+    fn push(&mut self, key: &[u8], hash: Hash, hash_of: impl Fn(&[u8]) -> Hash) {
         if table::is_full(self.slots.len(), self.len() + 1) {
-            self.slots = table::grown(&self.slots);
+            let hash_of = |number| hash_of(self.key(number));
+            self.slots = table::grown(self.slots.len(), self.len(), hash_of);
         }
-        table::insert(&mut self.slots, tag, self.ends.len() as u32);
+        table::insert(&mut self.slots, hash, self.ends.len() as u32);
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len() as u64);
     }
@@ -124,7 +127,8 @@ fn first_eight(key: &[u8], skip: usize) -> u64 {
     for (to, from) in bytes.iter_mut().zip(rest) {
         *to = *from;
     }
-    u64::from_be_bytes(bytes)
+    // As numbers they compare as the keys do.
+    u64::from_le_bytes(bytes).swap_bytes()
 }
 
 fn merged(keys: &Keys, a: &[u32], b: &[u32]) -> Vec<u32> {
@@ -155,8 +159,14 @@ impl Head {
         Self { keys: Keys::with_room_for(keys), ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, key: &[u8], tag: Tag, place: Place) {
-        self.keys.push(key, tag);
+    pub(super) fn push(
+        &mut self,
+        key: &[u8],
+        hash: Hash,
+        place: Place,
+        hash_of: impl Fn(&[u8]) -> Hash,
+    ) {
+        self.keys.push(key, hash, hash_of);
         self.places.push(place);
     }
 

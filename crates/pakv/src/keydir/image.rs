@@ -1,8 +1,6 @@
-//! An image: keys that no longer change, in order, with a hash table beside them. Its three sections
-//! are bytes as they would stand in a file: where each key starts, the keys one after the other, the
-//! slots of the table.
+//! An image: keys that no longer change, one after the other in order, with a hash table beside them.
 
-use super::table::{self, SLOT_BYTES, SlotBytes, Tag};
+use super::table::{self, Hash};
 
 /// Five bytes for the start of each key: 1 TiB of keys.
 const START_BYTES: usize = 5;
@@ -15,7 +13,7 @@ pub(super) struct Image {
     len: usize,
     starts: Vec<u8>,
     keys: Vec<u8>,
-    slots: Vec<u8>,
+    slots: Vec<u64>,
 }
 
 impl Default for Image {
@@ -41,8 +39,13 @@ impl Image {
         self.keys.get(self.start(rank)..self.start(rank + 1)).unwrap_or_default()
     }
 
-    pub(super) fn find(&self, key: &[u8], tag: Tag) -> Option<u32> {
-        table::find(&SlotBytes(&self.slots), tag, |rank| self.key(rank) == key)
+    pub(super) fn find(&self, key: &[u8], hash: Hash) -> Option<u32> {
+        table::find(&self.slots, hash, |rank| self.key(rank) == key)
+    }
+
+    /// A rank whose key's hash begins as this one, and of which `is_there` holds.
+    pub(super) fn guess(&self, hash: Hash, is_there: impl Fn(u32) -> bool) -> Option<u32> {
+        table::find(&self.slots, hash, is_there)
     }
 
     pub(super) fn key_bytes(&self) -> usize {
@@ -50,7 +53,7 @@ impl Image {
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        (self.starts.capacity() + self.keys.capacity() + self.slots.capacity()) as u64
+        (self.starts.capacity() + self.keys.capacity() + self.slots.capacity() * 8) as u64
     }
 }
 
@@ -81,18 +84,17 @@ impl Builder {
         self.len += 1;
     }
 
-    /// Builds the table, for which `tag` hashes each key again.
-    pub(super) fn finish(mut self, tag: impl Fn(&[u8]) -> Tag) -> Image {
+    /// Builds the table, for which `hash` hashes each key again.
+    pub(super) fn finish(mut self, hash: impl Fn(&[u8]) -> Hash) -> Image {
         self.push_start();
         self.starts.extend([0; START_PADDING]);
-        let mut slots = vec![0; table::len_for(self.len)];
-        let mut image =
-            Image { len: self.len, starts: self.starts, keys: self.keys, slots: Vec::new() };
-        for rank in 0..image.len as u32 {
-            table::insert(&mut slots, tag(image.key(rank)), rank);
+        let Self { len, starts, keys } = self;
+        let mut image = Image { len, starts, keys, slots: Vec::new() };
+        let mut slots = vec![0; table::len_for(len)];
+        for rank in 0..len as u32 {
+            table::insert(&mut slots, hash(image.key(rank)), rank);
         }
-        image.slots = Vec::with_capacity(slots.len() * SLOT_BYTES);
-        image.slots.extend(slots.into_iter().flat_map(u64::to_le_bytes));
+        image.slots = slots;
         image
     }
 }

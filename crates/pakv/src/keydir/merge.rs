@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::head::{Keys, sorted};
 use super::image::{Builder, Image};
 use super::place::Place;
-use super::{KeyDir, tag_of};
+use super::{KeyDir, hash_of};
 
 /// A merge that is under way, apart from what of it the keydir holds.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Merge {
                 return None;
             }
         }
-        let image = Arc::new(builder.finish(|key| tag_of(self.seed, key)));
+        let image = Arc::new(builder.finish(|key| hash_of(self.seed, key)));
         let places = Vec::with_capacity(sources.len());
         Some(Next { image, sources, places, gone: 0 })
     }

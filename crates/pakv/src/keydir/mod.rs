@@ -38,7 +38,7 @@ use head::{Head, Keys, Order};
 use image::Image;
 pub(crate) use merge::{Merge, Next};
 use place::{PLACE_BYTES, Place, Slots};
-use table::Tag;
+use table::Hash;
 use walk::{Sequence, Walk};
 
 /// The newest version of a key.
@@ -105,8 +105,8 @@ enum Spot {
     Head(u32),
 }
 
-fn tag_of(seed: u64, key: &[u8]) -> Tag {
-    (xxhash_rust::xxh3::xxh3_64_with_seed(key, seed) >> 32) as Tag
+fn hash_of(seed: u64, key: &[u8]) -> Hash {
+    xxhash_rust::xxh3::xxh3_64_with_seed(key, seed)
 }
 
 impl Default for KeyDir {
@@ -143,20 +143,35 @@ impl KeyDir {
     /// Has the processor fetch what it will need to find these keys, all at once; one after the
     /// other each would be waited for.
     pub(crate) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
-        let fetched = keys.map(|key| self.head.keys.first_slot(tag_of(self.seed, key)));
+        let fetched = keys.map(|key| self.head.keys.first_slot(hash_of(self.seed, key)));
         std::hint::black_box(fetched.fold(0, |all, slot| all ^ slot));
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<KeyEntry> {
-        let spot = self.find(key, tag_of(self.seed, key))?;
+        let spot = self.find(key, hash_of(self.seed, key))?;
+        Some(self.entry(self.place(spot)))
+    }
+
+    /// The entry of `key`, or by a rare chance that of a key whose hash begins alike: whoever reads
+    /// the record sees whose it is. `None` is certain. Saves looking at the key itself.
+    pub(crate) fn guess(&self, key: &[u8]) -> Option<KeyEntry> {
+        let hash = hash_of(self.seed, key);
+        let is_there = |spot: Spot| !self.place(spot).is_gone();
+        let in_frozen = |frozen: &Frozen| {
+            frozen.keys.guess(hash, |number| is_there(Spot::Frozen(number))).map(Spot::Frozen)
+        };
+        let spot = self.head.keys.guess(hash, |number| is_there(Spot::Head(number)));
+        let spot = spot.map(Spot::Head).or_else(|| self.frozen.as_ref().and_then(in_frozen));
+        let in_image = || self.image.guess(hash, |rank| is_there(Spot::Image(rank)));
+        let spot = spot.or_else(|| in_image().map(Spot::Image))?;
         Some(self.entry(self.place(spot)))
     }
 
     /// Puts an entry in and returns the one it replaces.
     pub(crate) fn insert(&mut self, key: &[u8], entry: KeyEntry) -> Option<KeyEntry> {
-        let tag = tag_of(self.seed, key);
-        let spot = self.find(key, tag);
-        self.insert_at(spot, key, tag, entry)
+        let hash = hash_of(self.seed, key);
+        let spot = self.find(key, hash);
+        self.insert_at(spot, key, hash, entry)
     }
 
     /// Puts an entry in unless `must_stay` says so of the sequence number that is there; returns
@@ -167,12 +182,12 @@ impl KeyDir {
         entry: KeyEntry,
         must_stay: impl Fn(SeqNo) -> bool,
     ) -> bool {
-        let tag = tag_of(self.seed, key);
-        let spot = self.find(key, tag);
+        let hash = hash_of(self.seed, key);
+        let spot = self.find(key, hash);
         if spot.is_some_and(|spot| must_stay(self.place(spot).seqno())) {
             return false;
         }
-        self.insert_at(spot, key, tag, entry);
+        self.insert_at(spot, key, hash, entry);
         true
     }
 
@@ -180,7 +195,7 @@ impl KeyDir {
         &mut self,
         spot: Option<Spot>,
         key: &[u8],
-        tag: Tag,
+        hash: Hash,
         entry: KeyEntry,
     ) -> Option<KeyEntry> {
         let slot = self.slots.number(entry.location.segment);
@@ -188,13 +203,16 @@ impl KeyDir {
         let place = Place::new(slot, entry.location, entry.seqno, expires);
         let old = match spot {
             Some(spot) => {
-                let old = self.set(spot, key, tag, place);
+                let old = self.set(spot, key, hash, place);
                 Some(self.entry_taken(old))
             }
             None => {
-                match self.head.keys.find(key, tag) {
+                match self.head.keys.find(key, hash) {
                     Some(number) => self.set_at(Spot::Head(number), place),
-                    None => self.head.push(key, tag, place),
+                    None => {
+                        let seed = self.seed;
+                        self.head.push(key, hash, place, |key| hash_of(seed, key));
+                    }
                 }
                 self.len += 1;
                 None
@@ -207,9 +225,9 @@ impl KeyDir {
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<KeyEntry> {
-        let tag = tag_of(self.seed, key);
-        let spot = self.find(key, tag)?;
-        let old = self.set(spot, key, tag, Place::GONE);
+        let hash = hash_of(self.seed, key);
+        let spot = self.find(key, hash)?;
+        let old = self.set(spot, key, hash, Place::GONE);
         self.gone += usize::from(matches!(spot, Spot::Image(_)));
         self.len -= 1;
         Some(self.entry_taken(old))
@@ -223,14 +241,14 @@ impl KeyDir {
         seqno: SeqNo,
         to: Location,
     ) -> Option<Location> {
-        let tag = tag_of(self.seed, key);
-        let spot = self.find(key, tag)?;
+        let hash = hash_of(self.seed, key);
+        let spot = self.find(key, hash)?;
         let old = self.place(spot);
         if old.seqno() != seqno && !planted(Bug::MoveWithoutCompare) {
             return None;
         }
         let slot = self.slots.number(to.segment);
-        self.set(spot, key, tag, Place::new(slot, to, old.seqno(), old.expires()));
+        self.set(spot, key, hash, Place::new(slot, to, old.seqno(), old.expires()));
         Some(self.location(old))
     }
 
@@ -309,14 +327,14 @@ impl KeyDir {
     }
 
     /// The place of a key that is there.
-    fn find(&self, key: &[u8], tag: Tag) -> Option<Spot> {
-        if let Some(number) = self.head.keys.find(key, tag) {
+    fn find(&self, key: &[u8], hash: Hash) -> Option<Spot> {
+        if let Some(number) = self.head.keys.find(key, hash) {
             let spot = Spot::Head(number);
             return (!self.place(spot).is_gone()).then_some(spot);
         }
-        let in_frozen = |frozen: &Frozen| frozen.keys.find(key, tag).map(Spot::Frozen);
+        let in_frozen = |frozen: &Frozen| frozen.keys.find(key, hash).map(Spot::Frozen);
         let older =
-            [self.frozen.as_ref().and_then(in_frozen), self.image.find(key, tag).map(Spot::Image)];
+            [self.frozen.as_ref().and_then(in_frozen), self.image.find(key, hash).map(Spot::Image)];
         older.into_iter().flatten().find(|spot| !self.place(*spot).is_gone())
     }
 
@@ -346,12 +364,12 @@ impl KeyDir {
 
     /// Changes the place of a key that is there, in the image that is to be as well; returns the
     /// old one.
-    fn set(&mut self, spot: Spot, key: &[u8], tag: Tag, place: Place) -> Place {
+    fn set(&mut self, spot: Spot, key: &[u8], hash: Hash, place: Place) -> Place {
         let old = self.place(spot);
         self.set_at(spot, place);
         if !matches!(spot, Spot::Head(_))
             && let Some(next) = &mut self.next
-            && let Some(rank) = next.image.find(key, tag)
+            && let Some(rank) = next.image.find(key, hash)
         {
             next.set(rank, place);
         }

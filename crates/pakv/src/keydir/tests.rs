@@ -70,11 +70,12 @@ fn check(keydir: &mut KeyDir, model: &BTreeMap<Vec<u8>, KeyEntry>) {
     keydir.put_in_order();
     for (from, to) in [(0, 39), (7, 22), (22, 7)] {
         let (from, to) = (key(from), key(to));
-        let all: [(Bound<&[u8]>, Bound<&[u8]>); 4] = [
+        let (from, to) = (from.as_slice(), to.as_slice());
+        let all = [
             (Bound::Unbounded, Bound::Unbounded),
-            (Bound::Included(&from), Bound::Excluded(&to)),
-            (Bound::Excluded(&from), Bound::Included(&to)),
-            (Bound::Excluded(&from), Bound::Unbounded),
+            (Bound::Included(from), Bound::Excluded(to)),
+            (Bound::Excluded(from), Bound::Included(to)),
+            (Bound::Excluded(from), Bound::Unbounded),
         ];
         for bounds in all.into_iter().filter(|(from, to)| !is_empty_range(*from, *to)) {
             let expected: Vec<_> =
@@ -148,7 +149,7 @@ fn many_keys_come_go_and_are_merged() {
     let mut model = BTreeMap::new();
     let keys = 3 * MERGE_KEYS_MIN as u64;
     for number in 0..keys {
-        let key = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes().to_vec();
+        let key = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes().to_vec();
         let seqno = number + 1;
         let entry = KeyEntry::new(location(seqno % 1000), seqno, None);
         assert_eq!(keydir.insert(&key, entry), None);

@@ -197,6 +197,16 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] with file and offset; [`Error::Io`] where a positional read fails.
     pub(crate) fn value(&self, entry: &KeyEntry, key: &[u8]) -> Result<Vec<u8>> {
+        self.value_of(entry, key)?.ok_or_else(|| self.unexpected(entry))
+    }
+
+    fn unexpected(&self, entry: &KeyEntry) -> Error {
+        let reason = "the record is another one than was expected here";
+        self.corrupt(entry.location.offset, reason)
+    }
+
+    /// The same; `None` where the record is the one that `entry` says, but another key's.
+    pub(crate) fn value_of(&self, entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let location = entry.location;
         match &self.source {
             Source::Mapped(map) => {
@@ -221,17 +231,15 @@ impl Segment {
         }
     }
 
-    fn value_in(&self, bytes: &[u8], entry: &KeyEntry, key: &[u8]) -> Result<Vec<u8>> {
+    fn value_in(&self, bytes: &[u8], entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let offset = entry.location.offset;
         let corrupt = |reason: String| self.corrupt(offset, reason);
         let body = frame::body(bytes, self.salt, offset).map_err(|bad| corrupt(bad.to_string()))?;
         match Record::decode(body).map_err(corrupt)? {
-            Record { seqno, op: Op::Set { key: found, value, .. }, .. }
-                if found == key && seqno == entry.seqno =>
-            {
-                Ok(value.to_vec())
+            Record { seqno, op: Op::Set { key: found, value, .. }, .. } if seqno == entry.seqno => {
+                Ok((found == key).then(|| value.to_vec()))
             }
-            _ => Err(self.corrupt(offset, "the record is another one than was expected here")),
+            _ => Err(self.unexpected(entry)),
         }
     }
 
