@@ -18,6 +18,7 @@ use crate::commit::{Active, Queue};
 use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::index::{Found, Index};
+use crate::keydir::Order;
 use crate::manifest;
 use crate::options::Options;
 use crate::page::{Page, View};
@@ -132,8 +133,13 @@ impl Core {
         if index.keydir.is_ordered() {
             return index.page(view);
         }
+        let frozen = index.keydir.unordered_frozen();
         drop(index);
+        let ordered = frozen.map(|keys| (Order::of(&keys), keys));
         let mut index = self.index.write();
+        if let Some((order, keys)) = ordered {
+            index.keydir.set_frozen_order(&keys, order);
+        }
         index.keydir.put_in_order();
         index.page(view)
     }

@@ -8,7 +8,7 @@ use super::table::{self, Hash};
 
 /// Keys by number, in the order in which they came. Only ever grows.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     bytes: Vec<u8>,
     /// Where each key ends in `bytes`.
     ends: Vec<u64>,
@@ -70,13 +70,19 @@ impl Keys {
 /// next: what has come since the last time is sorted and becomes the last run, and runs that are
 /// too short for their place are merged.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub(crate) struct Order {
     pub(super) runs: Vec<Vec<u32>>,
     /// How many keys the runs have.
     ordered: usize,
 }
 
 impl Order {
+    pub(crate) fn of(keys: &Keys) -> Self {
+        let mut order = Self::default();
+        order.complete(keys);
+        order
+    }
+
     /// Whether the runs have all of `keys`.
     pub(super) fn is_complete(&self, keys: &Keys) -> bool {
         self.ordered == keys.len()

@@ -34,7 +34,8 @@ use std::sync::Arc;
 use crate::format::{Location, SegmentId, SeqNo};
 use crate::planted::{Bug, planted};
 
-use head::{Head, Keys, Order};
+use head::Head;
+pub(crate) use head::{Keys, Order};
 use image::Image;
 pub(crate) use merge::{Merge, Next};
 use place::{PLACE_BYTES, Place, Slots};
@@ -261,6 +262,21 @@ impl KeyDir {
     pub(crate) fn is_ordered(&self) -> bool {
         let is_ordered = |frozen: &Frozen| frozen.order.is_complete(&frozen.keys);
         self.head.order.is_complete(&self.head.keys) && self.frozen.as_ref().is_none_or(is_ordered)
+    }
+
+    /// Frozen keys that are not in order. They can be many, and sorting them needs no keydir:
+    /// [`KeyDir::set_frozen_order`] takes the result.
+    pub(crate) fn unordered_frozen(&self) -> Option<Arc<Keys>> {
+        let frozen = self.frozen.as_ref()?;
+        (!frozen.order.is_complete(&frozen.keys)).then(|| frozen.keys.clone())
+    }
+
+    /// Takes the order of `keys`, if those are still what is frozen.
+    pub(crate) fn set_frozen_order(&mut self, keys: &Arc<Keys>, order: Order) {
+        if let Some(frozen) = self.frozen.as_mut().filter(|frozen| Arc::ptr_eq(&frozen.keys, keys))
+        {
+            frozen.order = order;
+        }
     }
 
     /// Puts the keys in order that are not yet.
