@@ -235,6 +235,12 @@ impl Index {
         }
     }
 
+    /// A compaction output, before the keydir follows.
+    pub(crate) fn add_segment(&mut self, state: SegmentState) {
+        self.keydir.begin_segment(state.segment.id, state.seqnos.min);
+        self.segments.insert(state.segment.id, state);
+    }
+
     /// Compaction has replaced the segment, and the keydir has followed.
     pub(crate) fn remove_segment(&mut self, id: SegmentId) -> Option<SegmentState> {
         self.keydir.forget_segment(id);

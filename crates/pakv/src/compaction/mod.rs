@@ -261,7 +261,7 @@ fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> 
     *catalog = next;
     let mut index = core.index.write();
     for output in outputs {
-        index.segments.insert(output.state.segment.id, output.state.clone());
+        index.add_segment(output.state.clone());
     }
     Ok(())
 }

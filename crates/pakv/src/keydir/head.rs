@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use super::place::Place;
-use super::table::{self, Hash};
+use super::table::{Hash, Table};
 
 /// Keys by number, in the order in which they came. Only ever grows.
 #[derive(Debug, Default)]
@@ -12,13 +12,13 @@ pub(crate) struct Keys {
     bytes: Vec<u8>,
     /// Where each key ends in `bytes`.
     ends: Vec<u64>,
-    slots: Vec<u64>,
+    table: Table,
 }
 
 impl Keys {
     /// With slots for `keys` keys, so that the table need not grow before.
     pub(super) fn with_room_for(keys: usize) -> Self {
-        Self { slots: vec![0; table::len_for(keys)], ..Self::default() }
+        Self { table: Table::with_room_for(keys), ..Self::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -34,25 +34,25 @@ impl Keys {
 
     /// The slot that a search begins with.
     pub(super) fn first_slot(&self, hash: Hash) -> u64 {
-        table::first(&self.slots, hash)
+        self.table.first(hash)
     }
 
     pub(super) fn find(&self, key: &[u8], hash: Hash) -> Option<u32> {
-        table::find(&self.slots, hash, |number| self.key(number) == key)
+        self.table.find(hash, |number| self.key(number) == key)
     }
 
-    /// A number whose key's hash begins as this one, and of which `is_there` holds.
+    /// A number whose key has this tag, and of which `is_there` holds.
     pub(super) fn guess(&self, hash: Hash, is_there: impl Fn(u32) -> bool) -> Option<u32> {
-        table::find(&self.slots, hash, is_there)
+        self.table.find(hash, is_there)
     }
 
     /// Adds a key that is not there, as the next number.
     fn push(&mut self, key: &[u8], hash: Hash, hash_of: impl Fn(&[u8]) -> Hash) {
-        if table::is_full(self.slots.len(), self.len() + 1) {
-            let hash_of = |number| hash_of(self.key(number));
-            self.slots = table::grown(self.slots.len(), self.len(), hash_of);
+        let number = self.len() as u32;
+        if self.table.is_full(self.len()) {
+            self.table = self.table.grown(number, |number| hash_of(self.key(number)));
         }
-        table::insert(&mut self.slots, hash, self.ends.len() as u32);
+        self.table.insert(hash, number);
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len() as u64);
     }
@@ -62,7 +62,7 @@ impl Keys {
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        (self.bytes.capacity() + (self.ends.capacity() + self.slots.capacity()) * 8) as u64
+        (self.bytes.capacity() + self.ends.capacity() * 8 + self.table.memory_bytes()) as u64
     }
 }
 

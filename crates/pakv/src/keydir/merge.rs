@@ -80,7 +80,7 @@ impl Merge {
     pub(crate) fn build(self, stop: impl Fn() -> bool) -> Option<Next> {
         let (image, keys) = (&*self.image, &*self.keys);
         let len = image.len() + keys.len();
-        let mut builder = Builder::new(len, image.key_bytes() + keys.bytes());
+        let mut builder = Builder::new(image.key_bytes() + keys.bytes());
         let mut sources = Vec::with_capacity(len);
         let mut recent = sorted(keys, 0..keys.len() as u32)
             .into_iter()

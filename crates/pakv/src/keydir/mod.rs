@@ -25,7 +25,6 @@ mod table;
 mod tests;
 mod walk;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
 use std::ops::Bound;
@@ -38,7 +37,7 @@ use head::Head;
 pub(crate) use head::{Keys, Order};
 use image::Image;
 pub(crate) use merge::{Merge, Next};
-use place::{PLACE_BYTES, Place, Slots};
+use place::{Legend, PLACE_BYTES, Place};
 use table::Hash;
 use walk::{Sequence, Walk};
 
@@ -75,9 +74,7 @@ pub(crate) struct KeyDir {
     frozen: Option<Frozen>,
     next: Option<Next>,
     head: Head,
-    slots: Slots,
-    /// When the records that expire do, by sequence number.
-    expiries: HashMap<SeqNo, NonZeroU64>,
+    legend: Legend,
     len: u64,
     /// A head with fewer keys is not merged.
     pub(crate) merge_keys_min: usize,
@@ -120,8 +117,7 @@ impl Default for KeyDir {
             frozen: None,
             next: None,
             head: Head::default(),
-            slots: Slots::default(),
-            expiries: HashMap::new(),
+            legend: Legend::default(),
             len: 0,
             merge_keys_min: MERGE_KEYS_MIN,
         }
@@ -150,7 +146,7 @@ impl KeyDir {
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<KeyEntry> {
         let spot = self.find(key, hash_of(self.seed, key))?;
-        Some(self.entry(self.place(spot)))
+        Some(self.legend.entry(self.place(spot)))
     }
 
     /// The entry of `key`, or by a rare chance that of a key whose hash begins alike: whoever reads
@@ -165,7 +161,7 @@ impl KeyDir {
         let spot = spot.map(Spot::Head).or_else(|| self.frozen.as_ref().and_then(in_frozen));
         let in_image = || self.image.guess(hash, |rank| is_there(Spot::Image(rank)));
         let spot = spot.or_else(|| in_image().map(Spot::Image))?;
-        Some(self.entry(self.place(spot)))
+        Some(self.legend.entry(self.place(spot)))
     }
 
     /// Puts an entry in and returns the one it replaces.
@@ -185,7 +181,7 @@ impl KeyDir {
     ) -> bool {
         let hash = hash_of(self.seed, key);
         let spot = self.find(key, hash);
-        if spot.is_some_and(|spot| must_stay(self.place(spot).seqno())) {
+        if spot.is_some_and(|spot| must_stay(self.legend.seqno(self.place(spot)))) {
             return false;
         }
         self.insert_at(spot, key, hash, entry);
@@ -199,14 +195,10 @@ impl KeyDir {
         hash: Hash,
         entry: KeyEntry,
     ) -> Option<KeyEntry> {
-        let slot = self.slots.number(entry.location.segment);
-        let expires = entry.expires_at_ms.is_some();
-        let place = Place::new(slot, entry.location, entry.seqno, expires);
-        let old = match spot {
-            Some(spot) => {
-                let old = self.set(spot, key, hash, place);
-                Some(self.entry_taken(old))
-            }
+        let old = spot.map(|spot| self.legend.give_up(self.place(spot)));
+        let place = self.legend.place(&entry);
+        match spot {
+            Some(spot) => self.set(spot, key, hash, place),
             None => {
                 match self.head.keys.find(key, hash) {
                     Some(number) => self.set_at(Spot::Head(number), place),
@@ -216,11 +208,7 @@ impl KeyDir {
                     }
                 }
                 self.len += 1;
-                None
             }
-        };
-        if let Some(at) = entry.expires_at_ms {
-            self.expiries.insert(entry.seqno, at);
         }
         old
     }
@@ -228,10 +216,11 @@ impl KeyDir {
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<KeyEntry> {
         let hash = hash_of(self.seed, key);
         let spot = self.find(key, hash)?;
-        let old = self.set(spot, key, hash, Place::GONE);
+        let old = self.legend.give_up(self.place(spot));
+        self.set(spot, key, hash, Place::GONE);
         self.gone += usize::from(matches!(spot, Spot::Image(_)));
         self.len -= 1;
-        Some(self.entry_taken(old))
+        Some(old)
     }
 
     /// Moves the entry of `key` to another location if it is still that of record `seqno`; returns
@@ -244,18 +233,25 @@ impl KeyDir {
     ) -> Option<Location> {
         let hash = hash_of(self.seed, key);
         let spot = self.find(key, hash)?;
-        let old = self.place(spot);
-        if old.seqno() != seqno && !planted(Bug::MoveWithoutCompare) {
+        let place = self.place(spot);
+        if self.legend.seqno(place) != seqno && !planted(Bug::MoveWithoutCompare) {
             return None;
         }
-        let slot = self.slots.number(to.segment);
-        self.set(spot, key, hash, Place::new(slot, to, old.seqno(), old.expires()));
-        Some(self.location(old))
+        let entry = self.legend.give_up(place);
+        let place = self.legend.place(&KeyEntry { location: to, ..entry });
+        self.set(spot, key, hash, place);
+        Some(entry.location)
+    }
+
+    /// Tells of a segment with records whose smallest sequence number is `first`. To be said before
+    /// one of them is inserted, or moved there, where the first that comes may not be the smallest.
+    pub(crate) fn begin_segment(&mut self, segment: SegmentId, first: SeqNo) {
+        self.legend.begin_segment(segment, first);
     }
 
     /// No entry points into the segment any more, and none will.
     pub(crate) fn forget_segment(&mut self, segment: SegmentId) {
-        self.slots.forget(segment);
+        self.legend.forget(segment);
     }
 
     /// Whether [`KeyDir::range`] can be asked.
@@ -306,14 +302,14 @@ impl KeyDir {
         let head =
             head.map(|run| Sequence::of_run(&self.head.keys, run, &self.head.places, bounds));
         let walk = Walk::new(std::iter::once(image).chain(frozen).chain(head));
-        walk.map(|(key, place)| (key, self.entry(place)))
+        walk.map(|(key, place)| (key, self.legend.entry(place)))
     }
 
     /// Every entry, in no order.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&[u8], KeyEntry)) {
         let mut visit = |key: &[u8], place: Place| {
             if !place.is_gone() {
-                visit(key, self.entry(place));
+                visit(key, self.legend.entry(place));
             }
         };
         for (rank, place) in (0..).zip(&self.places) {
@@ -339,7 +335,7 @@ impl KeyDir {
             + self.head.memory_bytes()
             + self.frozen.as_ref().map_or(0, of_frozen)
             + self.next.as_ref().map_or(0, of_next)
-            + self.expiries.capacity() as u64 * 17
+            + self.legend.memory_bytes()
     }
 
     /// The place of a key that is there.
@@ -378,10 +374,8 @@ impl KeyDir {
         }
     }
 
-    /// Changes the place of a key that is there, in the image that is to be as well; returns the
-    /// old one.
-    fn set(&mut self, spot: Spot, key: &[u8], hash: Hash, place: Place) -> Place {
-        let old = self.place(spot);
+    /// Changes the place of a key that is there, in the image that is to be as well.
+    fn set(&mut self, spot: Spot, key: &[u8], hash: Hash, place: Place) {
         self.set_at(spot, place);
         if !matches!(spot, Spot::Head(_))
             && let Some(next) = &mut self.next
@@ -389,30 +383,6 @@ impl KeyDir {
         {
             next.set(rank, place);
         }
-        old
-    }
-
-    fn location(&self, place: Place) -> Location {
-        Location {
-            segment: self.slots.segment(place.slot()),
-            offset: place.offset(),
-            length: place.length(),
-        }
-    }
-
-    fn entry(&self, place: Place) -> KeyEntry {
-        let expires_at_ms =
-            if place.expires() { self.expiries.get(&place.seqno()).copied() } else { None };
-        KeyEntry { location: self.location(place), seqno: place.seqno(), expires_at_ms }
-    }
-
-    /// The entry of a place that has just been given up.
-    fn entry_taken(&mut self, place: Place) -> KeyEntry {
-        let entry = self.entry(place);
-        if place.expires() {
-            self.expiries.remove(&place.seqno());
-        }
-        entry
     }
 
     /// Whether so much has come or gone since the image was built that a new one is due.

@@ -1,88 +1,79 @@
-//! Where a key's newest record stands, in sixteen bytes, and the numbers that stand for segments in
-//! them.
+//! Where a key's newest record stands, in twelve bytes, and what they leave out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::KeyEntry;
 use crate::format::{Location, SegmentId, SeqNo};
 
-/// Sequence number (50 bits), length (30), offset (31), slot of the segment (16), whether it
-/// expires (1): what `limits` and `format` allow each of them. All zero: no record, for sequence
-/// numbers start at 1.
+/// Sequence number less that of the segment's first (32 bits); offset (31); whether it expires (1);
+/// slot of the segment (16); length (16). What does not fit is kept aside ([`Places::long`]), and
+/// the length is [`LONG`]. All zero: no record, for no record begins at 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Place {
-    /// Sequence number, upper 14 bits of the length.
-    high: u64,
-    /// Lower 16 bits of the length, offset, slot, whether it expires.
-    low: u64,
+    seqno: u32,
+    offset: u32,
+    slot: u16,
+    length: u16,
 }
 
 pub(super) const PLACE_BYTES: usize = size_of::<Place>();
+const _: () = assert!(PLACE_BYTES == 12);
 
-const OFFSET_BITS: u32 = 31;
-const SLOT_BITS: u32 = 16;
-const LENGTH_LOW_BITS: u32 = 16;
-const LENGTH_HIGH_BITS: u32 = 14;
-
-fn bits(value: u64, from: u32, count: u32) -> u64 {
-    (value >> from) & ((1 << count) - 1)
-}
+const EXPIRES: u32 = 1 << 31;
+const LONG: u16 = u16::MAX;
 
 impl Place {
     /// The key is not there.
-    pub(super) const GONE: Self = Self { high: 0, low: 0 };
-
-    pub(super) fn new(slot: u16, location: Location, seqno: SeqNo, expires: bool) -> Self {
-        // Only a file that was forged has more bits than fit; its records are not found then.
-        let length = bits(u64::from(location.length), 0, LENGTH_LOW_BITS + LENGTH_HIGH_BITS);
-        let offset = bits(u64::from(location.offset), 0, OFFSET_BITS);
-        Self {
-            high: seqno << LENGTH_HIGH_BITS | length >> LENGTH_LOW_BITS,
-            low: length << (OFFSET_BITS + SLOT_BITS + 1)
-                | offset << (SLOT_BITS + 1)
-                | u64::from(slot) << 1
-                | u64::from(expires),
-        }
-    }
+    pub(super) const GONE: Self = Self { seqno: 0, offset: 0, slot: 0, length: 0 };
 
     pub(super) fn is_gone(self) -> bool {
-        self.high == 0
+        self.offset == 0
     }
 
-    pub(super) fn seqno(self) -> SeqNo {
-        self.high >> LENGTH_HIGH_BITS
+    fn offset(self) -> u32 {
+        self.offset & !EXPIRES
     }
 
-    pub(super) fn slot(self) -> u16 {
-        bits(self.low, 1, SLOT_BITS) as u16
+    fn is_long(self) -> bool {
+        self.length == LONG
     }
 
-    pub(super) fn offset(self) -> u32 {
-        bits(self.low, SLOT_BITS + 1, OFFSET_BITS) as u32
-    }
-
-    pub(super) fn length(self) -> u32 {
-        let high = bits(self.high, 0, LENGTH_HIGH_BITS) << LENGTH_LOW_BITS;
-        (high | self.low >> (OFFSET_BITS + SLOT_BITS + 1)) as u32
-    }
-
-    pub(super) fn expires(self) -> bool {
-        self.low & 1 == 1
+    fn expires(self) -> bool {
+        self.offset & EXPIRES != 0
     }
 }
 
-/// Small numbers for the segments that places point into.
+/// What is needed to make an entry of a place, and a place of an entry.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
-    segments: Vec<SegmentId>,
+pub(super) struct Legend {
+    slots: Vec<Slot>,
     numbers: BTreeMap<SegmentId, u16>,
     free: Vec<u16>,
     /// The one asked for last: writes come in runs for one segment.
     last: Option<(SegmentId, u16)>,
+    /// Sequence number and length of records that are too long or whose segment spans too many
+    /// sequence numbers, by slot and offset.
+    long: HashMap<(u16, u32), (SeqNo, u32)>,
+    /// When the records that expire do, by slot and offset.
+    expiries: HashMap<(u16, u32), u64>,
 }
 
-impl Slots {
-    /// The number of a segment, given now if it has none.
-    pub(super) fn number(&mut self, segment: SegmentId) -> u16 {
+/// A small number that stands for a segment.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    segment: SegmentId,
+    /// What sequence numbers are counted from.
+    first: SeqNo,
+}
+
+impl Legend {
+    /// Has the places of a segment count from `first`, its smallest sequence number. Said before
+    /// the first of them where that will not be the smallest.
+    pub(super) fn begin_segment(&mut self, segment: SegmentId, first: SeqNo) {
+        self.number(segment, first);
+    }
+
+    fn number(&mut self, segment: SegmentId, seqno: SeqNo) -> u16 {
         if let Some((last, number)) = self.last
             && last == segment
         {
@@ -91,13 +82,13 @@ impl Slots {
         let number = match self.numbers.get(&segment) {
             Some(number) => *number,
             None => {
-                let number = self.free.pop().unwrap_or_else(|| {
-                    self.segments.push(segment);
-                    // `limits::MAX_SEGMENTS` lies below.
-                    (self.segments.len() - 1) as u16
-                });
-                if let Some(named) = self.segments.get_mut(usize::from(number)) {
-                    *named = segment;
+                let slot = Slot { segment, first: seqno };
+                // `limits::MAX_SEGMENTS` lies below the last number.
+                let next = self.slots.len() as u16;
+                let number = self.free.pop().unwrap_or(next);
+                match self.slots.get_mut(usize::from(number)) {
+                    Some(free) => *free = slot,
+                    None => self.slots.push(slot),
                 }
                 self.numbers.insert(segment, number);
                 number
@@ -107,14 +98,81 @@ impl Slots {
         number
     }
 
-    pub(super) fn segment(&self, number: u16) -> SegmentId {
-        self.segments.get(usize::from(number)).copied().unwrap_or(SegmentId(0))
-    }
-
     /// No place points into the segment any more.
     pub(super) fn forget(&mut self, segment: SegmentId) {
         self.last = None;
         self.free.extend(self.numbers.remove(&segment));
+    }
+
+    fn slot(&self, place: Place) -> Slot {
+        let nowhere = Slot { segment: SegmentId(0), first: 0 };
+        self.slots.get(usize::from(place.slot)).copied().unwrap_or(nowhere)
+    }
+
+    /// The place of an entry, and what does not fit into it kept aside until it is
+    /// [given up](Legend::give_up).
+    pub(super) fn place(&mut self, entry: &KeyEntry) -> Place {
+        let KeyEntry { location: Location { segment, offset, length }, seqno, .. } = *entry;
+        let slot = self.number(segment, seqno);
+        // Only a file that was forged has others; its record is not found then.
+        let offset = (offset & !EXPIRES).max(1);
+        let expires = entry.expires_at_ms();
+        if let Some(at) = expires {
+            self.expiries.insert((slot, offset), at);
+        }
+        let first = self.slots.get(usize::from(slot)).map_or(0, |slot| slot.first);
+        let after_first = seqno.checked_sub(first).and_then(|after| u32::try_from(after).ok());
+        let short = u16::try_from(length).ok().filter(|length| *length != LONG);
+        let (seqno, length) = match (after_first, short) {
+            (Some(after_first), Some(length)) => (after_first, length),
+            _ => {
+                self.long.insert((slot, offset), (seqno, length));
+                (0, LONG)
+            }
+        };
+        let offset = offset | if expires.is_some() { EXPIRES } else { 0 };
+        Place { seqno, offset, slot, length }
+    }
+
+    fn seqno_and_length(&self, place: Place) -> (SeqNo, u32) {
+        if place.is_long() {
+            return self.long.get(&(place.slot, place.offset())).copied().unwrap_or_default();
+        }
+        (self.slot(place).first + u64::from(place.seqno), u32::from(place.length))
+    }
+
+    pub(super) fn seqno(&self, place: Place) -> SeqNo {
+        self.seqno_and_length(place).0
+    }
+
+    pub(super) fn entry(&self, place: Place) -> KeyEntry {
+        let (seqno, length) = self.seqno_and_length(place);
+        let location =
+            Location { segment: self.slot(place).segment, offset: place.offset(), length };
+        let expires_at_ms = if place.expires() {
+            self.expiries.get(&(place.slot, place.offset())).copied()
+        } else {
+            None
+        };
+        KeyEntry::new(location, seqno, expires_at_ms)
+    }
+
+    /// The entry of a place that is no longer any key's.
+    pub(super) fn give_up(&mut self, place: Place) -> KeyEntry {
+        let entry = self.entry(place);
+        if place.expires() {
+            self.expiries.remove(&(place.slot, place.offset()));
+        }
+        if place.is_long() {
+            self.long.remove(&(place.slot, place.offset()));
+        }
+        entry
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let of_long = self.long.capacity() * (size_of::<((u16, u32), (SeqNo, u32))>() + 1);
+        let of_expiries = self.expiries.capacity() * (size_of::<((u16, u32), u64)>() + 1);
+        (of_long + of_expiries) as u64
     }
 }
 
@@ -125,27 +183,44 @@ mod tests {
 
     #[test]
     fn a_place_comes_back_as_it_went_at_its_limits() {
-        for seqno in [1, 77, SEQNO_MAX] {
-            for (offset, length) in [(0, 1), (1 << 20, 140), ((1 << 31) - 1, (1 << 30) - 1)] {
-                for (slot, expires) in [(0, false), (9, true), (u16::MAX, false)] {
-                    let location = Location { segment: SegmentId(1), offset, length };
-                    let place = Place::new(slot, location, seqno, expires);
-                    assert_eq!((place.seqno(), place.slot()), (seqno, slot));
-                    assert_eq!((place.offset(), place.length()), (offset, length));
-                    assert_eq!(place.expires(), expires);
-                    assert!(!place.is_gone());
+        let mut legend = Legend::default();
+        legend.begin_segment(SegmentId(8), 70);
+        let mut places = Vec::new();
+        let mut offset = 40;
+        for seqno in [70, 71, 70 + u64::from(u32::MAX), 71 + u64::from(u32::MAX), SEQNO_MAX, 3] {
+            for length in [1, 0xFFFE, 0xFFFF, 0x1_0000, 1 << 30] {
+                for expires in [None, Some(5)] {
+                    for segment in [8, 9, 10] {
+                        let segment = SegmentId(segment);
+                        let location = Location { segment, offset, length };
+                        let entry = KeyEntry::new(location, seqno, expires);
+                        places.push((legend.place(&entry), entry));
+                        offset += 1000;
+                    }
                 }
             }
         }
+        let last = Location { segment: SegmentId(9), offset: (1 << 31) - 1, length: 1 };
+        let last = KeyEntry::new(last, 70, None);
+        places.push((legend.place(&last), last));
+        for (place, entry) in &places {
+            assert!(!place.is_gone());
+            assert_eq!(legend.entry(*place), *entry);
+            assert_eq!(legend.seqno(*place), entry.seqno);
+        }
+        for (place, entry) in places {
+            assert_eq!(legend.give_up(place), entry);
+        }
+        assert!(legend.long.is_empty() && legend.expiries.is_empty());
         assert!(Place::GONE.is_gone());
     }
 
     #[test]
     fn numbers_of_forgotten_segments_are_given_again() {
-        let mut slots = Slots::default();
-        assert_eq!([slots.number(SegmentId(5)), slots.number(SegmentId(9))], [0, 1]);
-        slots.forget(SegmentId(5));
-        assert_eq!([slots.number(SegmentId(9)), slots.number(SegmentId(12))], [1, 0]);
-        assert_eq!(slots.segment(0), SegmentId(12));
+        let mut legend = Legend::default();
+        assert_eq!([legend.number(SegmentId(5), 1), legend.number(SegmentId(9), 1)], [0, 1]);
+        legend.forget(SegmentId(5));
+        assert_eq!([legend.number(SegmentId(9), 1), legend.number(SegmentId(12), 1)], [1, 0]);
+        assert_eq!(legend.slots.first().map(|slot| slot.segment), Some(SegmentId(12)));
     }
 }

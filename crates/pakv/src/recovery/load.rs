@@ -43,6 +43,9 @@ impl Loaded {
 
     /// Adds the records of a segment.
     pub(crate) fn add_all(&mut self, segment: SegmentId, gathered: &Gathered) {
+        if gathered.len() > 0 {
+            self.keydir.begin_segment(segment, gathered.seqnos.min);
+        }
         let mut ahead = gathered.records();
         for (index, record) in gathered.records().enumerate() {
             if index % FETCH_AHEAD == 0 {
