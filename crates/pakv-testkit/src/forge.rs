@@ -116,6 +116,15 @@ enum Part {
     Header { store: StoreId, segment: u32 },
     Block,
     End { records: u32, segment_bytes: u32 },
+    Packed { offset: u32 },
+}
+
+/// One record in a packed block, by its difference from the one before.
+#[derive(Debug, Serialize, Deserialize)]
+struct PackedEntry {
+    shape: u64,
+    seqno_step: i64,
+    key: Vec<u8>,
 }
 
 impl Hint {
@@ -135,6 +144,7 @@ impl Hint {
                         rest = after;
                     }
                 }
+                Part::Packed { offset } => hint.entries.extend(unpack(offset, rest)),
                 Part::End { records, segment_bytes } => {
                     (hint.records, hint.segment_bytes) = (records, segment_bytes);
                 }
@@ -143,16 +153,74 @@ impl Hint {
         hint
     }
 
-    /// Puts it in the place of the segment's own.
+    /// Puts it in the place of the segment's own: packed, or, where its entries say what cannot be
+    /// packed, whole.
     pub fn put(&self, dir: &Path) {
         let header = Part::Header { store: self.store, segment: self.segment };
         let end = Part::End { records: self.records, segment_bytes: self.segment_bytes };
-        let mut block = encode(&Part::Block);
-        block.extend(self.entries.iter().flat_map(encode));
+        let block = pack(&self.entries).unwrap_or_else(|| {
+            let mut block = encode(&Part::Block);
+            block.extend(self.entries.iter().flat_map(encode));
+            block
+        });
         let bodies = [encode(&header), block, encode(&end)];
         let bytes = file(Kind::Hint, self.store, self.segment, bodies);
         files::write(&hint_path(dir, self.segment), bytes);
     }
+}
+
+/// A packed block of these entries, if they stand one behind the other.
+fn pack(entries: &[HintEntry]) -> Option<Vec<u8>> {
+    let first = entries.first()?.offset;
+    let mut block = encode(&Part::Packed { offset: first });
+    let (mut offset, mut length, mut seqno) = (first, 0, 0);
+    for entry in entries {
+        if entry.offset != offset {
+            return None;
+        }
+        let step = i64::from(entry.length) - length;
+        let zigzag = if step < 0 { -step * 2 - 1 } else { step * 2 };
+        let (kind, at_ms) = match entry.kind {
+            HintKind::Set => (0, None),
+            HintKind::SetExpiring { at_ms } => (1, Some(at_ms)),
+            HintKind::Tombstone => (2, None),
+        };
+        block.extend(encode(&PackedEntry {
+            shape: u64::try_from(zigzag).ok()? * 4 + kind,
+            seqno_step: entry.seqno.wrapping_sub(seqno).cast_signed(),
+            key: entry.key.clone(),
+        }));
+        block.extend(at_ms.iter().flat_map(encode));
+        (length, seqno) = (i64::from(entry.length), entry.seqno);
+        offset = offset.checked_add(entry.length)?;
+    }
+    Some(block)
+}
+
+/// The entries of a packed block whose first record stands at `offset`.
+fn unpack(mut offset: u32, mut rest: &[u8]) -> Vec<HintEntry> {
+    let mut entries = Vec::new();
+    let (mut length, mut seqno) = (0_i64, 0_u64);
+    while !rest.is_empty() {
+        let (PackedEntry { shape, seqno_step, key }, after) = decode(rest);
+        rest = after;
+        let kind = match shape % 4 {
+            0 => HintKind::Set,
+            1 => {
+                let (at_ms, after) = decode(rest);
+                rest = after;
+                HintKind::SetExpiring { at_ms }
+            }
+            _ => HintKind::Tombstone,
+        };
+        let zigzag = i64::try_from(shape / 4).expect("a difference of two lengths");
+        length += if zigzag % 2 == 0 { zigzag / 2 } else { -(zigzag / 2) - 1 };
+        seqno = seqno.wrapping_add_signed(seqno_step);
+        let length = u32::try_from(length).expect("the engine wrote a length");
+        entries.push(HintEntry { offset, length, seqno, kind, key });
+        offset += length;
+    }
+    entries
 }
 
 /// A record of a segment.

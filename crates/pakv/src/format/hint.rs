@@ -1,6 +1,9 @@
 //! The hint file: key, sequence number, kind, expiry and location of every record of one sealed
 //! segment, tombstones too, so that an open reads keys and not values. It can always be built again
 //! from its segment.
+//!
+//! An entry is written as what the one before it does not tell. Blocks of whole entries, which the
+//! first stores have, are read and no longer written.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,12 +20,31 @@ enum Part {
         store: StoreId,
         segment: SegmentId,
     },
+    /// Followed by a [`HintEntry`] for each record.
     Block,
     /// How many entries there were, and how long the segment is that they are all of.
     End {
         records: u32,
         segment_bytes: u32,
     },
+    /// Followed by a [`PackedEntry`] for each record; the records stand one behind the other from
+    /// `offset` on.
+    Packed {
+        offset: u32,
+    },
+}
+
+/// One record of the segment, but for what follows from the entry before it in its block. Before
+/// the first one stands a record of length 0 and sequence number 0.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct PackedEntry<'a> {
+    /// Four times the zigzag of the difference in length, and the kind: 0 a set, 1 a set that
+    /// expires, 2 a tombstone.
+    shape: u64,
+    /// The difference in sequence number, modulo 2^64.
+    seqno_step: i64,
+    #[serde(borrow, serialize_with = "as_bytes")]
+    key: &'a [u8],
 }
 
 /// One record of the segment.
@@ -60,6 +82,13 @@ impl HintKind {
 /// A block is framed once it has this many bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
 
+/// What the next entry of a packed block is told by its difference from.
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    length: u32,
+    seqno: SeqNo,
+}
+
 /// Writes a hint file piece by piece: memory is one block, whatever the segment's size.
 pub(crate) struct HintEncoder {
     salt: u32,
@@ -67,6 +96,11 @@ pub(crate) struct HintEncoder {
     written: u64,
     ready: Vec<u8>,
     block: Vec<u8>,
+    /// Where the first record of `block` stands.
+    block_offset: u32,
+    /// Where the next one must stand to be told by those before it.
+    next_offset: Option<u32>,
+    before: Before,
     records: u32,
 }
 
@@ -74,13 +108,45 @@ impl HintEncoder {
     pub(crate) fn new(store: StoreId, segment: SegmentId) -> postcard::Result<Self> {
         let salt = salt(store, FileKind::Hint, segment);
         let ready = encode_preamble(FileKind::Hint, salt).to_vec();
-        let mut encoder = Self { salt, written: 0, ready, block: Vec::new(), records: 0 };
+        let mut encoder = Self {
+            salt,
+            written: 0,
+            ready,
+            block: Vec::new(),
+            block_offset: 0,
+            next_offset: None,
+            before: Before::default(),
+            records: 0,
+        };
         encoder.frame(&Part::Header { store, segment })?;
         Ok(encoder)
     }
 
     pub(crate) fn push(&mut self, entry: &HintEntry<'_>) -> postcard::Result<()> {
-        encode_into(entry, &mut self.block)?;
+        if self.next_offset != Some(entry.offset) {
+            self.frame_block()?;
+        }
+        if self.block.is_empty() {
+            self.block_offset = entry.offset;
+            self.before = Before::default();
+        }
+        let (kind, expires_at_ms) = match entry.kind {
+            HintKind::Set => (KIND_SET, None),
+            HintKind::SetExpiring { at_ms } => (KIND_SET_EXPIRING, Some(at_ms)),
+            HintKind::Tombstone => (KIND_TOMBSTONE, None),
+        };
+        let step = i64::from(entry.length) - i64::from(self.before.length);
+        let packed = PackedEntry {
+            shape: zigzag(step) << KIND_BITS | kind,
+            seqno_step: entry.seqno.wrapping_sub(self.before.seqno).cast_signed(),
+            key: entry.key,
+        };
+        encode_into(&packed, &mut self.block)?;
+        if let Some(at_ms) = expires_at_ms {
+            encode_into(&at_ms, &mut self.block)?;
+        }
+        self.before = Before { length: entry.length, seqno: entry.seqno };
+        self.next_offset = entry.offset.checked_add(entry.length);
         self.records += 1;
         if self.block.len() >= BLOCK_BYTES { self.frame_block() } else { Ok(()) }
     }
@@ -94,26 +160,26 @@ impl HintEncoder {
 
     /// Completes the file; what [`HintEncoder::take`] gives then is its end.
     pub(crate) fn finish(&mut self, segment_bytes: u32) -> postcard::Result<()> {
-        if !self.block.is_empty() {
-            self.frame_block()?;
-        }
+        self.frame_block()?;
         self.frame(&Part::End { records: self.records, segment_bytes })
     }
 
     fn frame_block(&mut self) -> postcard::Result<()> {
-        self.frame(&Part::Block)?;
-        self.block.clear();
+        if !self.block.is_empty() {
+            self.frame(&Part::Packed { offset: self.block_offset })?;
+            self.block.clear();
+        }
         Ok(())
     }
 
-    /// Frames a part, and after it the block, which is empty except for `Part::Block`.
+    /// Frames a part, and after it the block where it is one.
     fn frame(&mut self, part: &Part) -> postcard::Result<()> {
         let offset = u32::try_from(self.written + self.ready.len() as u64)
             .map_err(|_| postcard::Error::SerializeBufferFull)?;
         let block = &self.block;
         frame::append(&mut self.ready, self.salt, offset, |buffer| {
             encode_into(part, buffer)?;
-            if *part == Part::Block {
+            if matches!(part, Part::Packed { .. }) {
                 buffer.extend_from_slice(block);
             }
             Ok(())
@@ -125,24 +191,33 @@ impl HintEncoder {
 /// Reads a hint file that was read whole, for the segment that it must belong to. Every entry is
 /// given to `visit` with its frame's checksum verified and its location inside the segment; nothing
 /// counts unless the result is `Ok`.
-pub(crate) fn decode_hint(
-    bytes: &[u8],
+pub(crate) fn decode_hint<'a>(
+    bytes: &'a [u8],
     store: StoreId,
     segment: SegmentId,
     segment_bytes: u32,
-    mut visit: impl FnMut(&HintEntry<'_>),
+    mut visit: impl FnMut(&HintEntry<'a>),
 ) -> Result<u32, String> {
     let salt = decode_preamble(FileKind::Hint, bytes).map_err(|bad| bad.to_string())?;
     let mut at = PREAMBLE_BYTES;
     let mut started = false;
     let mut records: u32 = 0;
+    let mut take_in = |entry: &HintEntry<'a>| {
+        let end = u64::from(entry.offset) + u64::from(entry.length);
+        if end > u64::from(segment_bytes) {
+            return Err("it points past the end of its segment".to_string());
+        }
+        check_key(entry.key)?;
+        visit(entry);
+        Ok(())
+    };
     loop {
         let framed = bytes.get(at..).unwrap_or_default();
         let offset = u32::try_from(at).map_err(|_| "it is too long".to_string())?;
         let body = frame::body(framed, salt, offset).map_err(|bad| format!("byte {at}: {bad}"))?;
         at += FRAME_HEADER_BYTES + body.len();
-        let (part, mut rest) = postcard::take_from_bytes::<Part>(body)
-            .map_err(|error| format!("byte {at}: {error}"))?;
+        let undecodable = |error: postcard::Error| format!("byte {at}: {error}");
+        let (part, rest) = postcard::take_from_bytes::<Part>(body).map_err(undecodable)?;
         match part {
             Part::Header { store: of_store, segment: of_segment } => {
                 if (of_store, of_segment) != (store, segment) {
@@ -151,17 +226,19 @@ pub(crate) fn decode_hint(
                 started = true;
             }
             Part::Block if started => {
+                let mut rest = rest;
                 while !rest.is_empty() {
-                    let (entry, after) = postcard::take_from_bytes::<HintEntry<'_>>(rest)
-                        .map_err(|error| format!("byte {at}: {error}"))?;
-                    let end = u64::from(entry.offset) + u64::from(entry.length);
-                    if end > u64::from(segment_bytes) {
-                        return Err("it points past the end of its segment".to_string());
-                    }
-                    check_key(entry.key)?;
-                    visit(&entry);
+                    let (entry, after) = postcard::take_from_bytes(rest).map_err(undecodable)?;
+                    take_in(&entry)?;
                     records += 1;
                     rest = after;
+                }
+            }
+            Part::Packed { offset } if started => {
+                let mut block = PackedBlock { rest, offset, before: Before::default() };
+                while let Some(entry) = block.next().map_err(|bad| format!("byte {at}: {bad}"))? {
+                    take_in(&entry)?;
+                    records += 1;
                 }
             }
             Part::End { records: count, segment_bytes: of_bytes } if started => {
@@ -170,9 +247,65 @@ pub(crate) fn decode_hint(
                 }
                 return Ok(records);
             }
-            Part::Block | Part::End { .. } => return Err("it has no header".to_string()),
+            Part::Block | Part::Packed { .. } | Part::End { .. } => {
+                return Err("it has no header".to_string());
+            }
         }
     }
+}
+
+/// The entries of a packed block that are still to be read.
+struct PackedBlock<'a> {
+    rest: &'a [u8],
+    offset: u32,
+    before: Before,
+}
+
+impl<'a> PackedBlock<'a> {
+    fn next(&mut self) -> Result<Option<HintEntry<'a>>, String> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let (PackedEntry { shape, seqno_step, key }, mut rest) =
+            postcard::take_from_bytes(self.rest).map_err(|error| error.to_string())?;
+        let kind = match shape & KIND_MASK {
+            KIND_SET => HintKind::Set,
+            KIND_SET_EXPIRING => {
+                let (at_ms, after) =
+                    postcard::take_from_bytes(rest).map_err(|error| error.to_string())?;
+                rest = after;
+                HintKind::SetExpiring { at_ms }
+            }
+            KIND_TOMBSTONE => HintKind::Tombstone,
+            _ => return Err("a record is of no kind".to_string()),
+        };
+        let length = i64::from(self.before.length)
+            .checked_add(unzigzag(shape >> KIND_BITS))
+            .and_then(|length| u32::try_from(length).ok())
+            .ok_or("a length is none")?;
+        let seqno = self.before.seqno.wrapping_add(seqno_step.cast_unsigned());
+        let entry = HintEntry { offset: self.offset, length, seqno, kind, key };
+        // Past the last offset nothing can follow: what does is found to lie outside its segment.
+        self.offset = self.offset.saturating_add(length);
+        self.before = Before { length, seqno };
+        self.rest = rest;
+        Ok(Some(entry))
+    }
+}
+
+const KIND_BITS: u32 = 2;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
+const KIND_SET: u64 = 0;
+const KIND_SET_EXPIRING: u64 = 1;
+const KIND_TOMBSTONE: u64 = 2;
+
+/// Small numbers of either sign to small numbers: 0, -1, 1, -2 to 0, 1, 2, 3.
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 #[cfg(test)]
@@ -224,6 +357,65 @@ mod tests {
             assert_eq!(entries.len() as u32, records);
             assert!(entries.iter().zip(1..).all(|((_, seqno), expected)| *seqno == expected));
         }
+    }
+
+    #[test]
+    fn entries_with_gaps_between_their_records_come_back_too() {
+        let entries = [
+            (10, 5, 7, HintKind::Set),
+            (15, 0, u64::MAX, HintKind::Tombstone),
+            (15, 90, 0, HintKind::SetExpiring { at_ms: u64::MAX }),
+            (200, 3, 9, HintKind::Set),
+            (100, u32::MAX - 100, 8, HintKind::Set),
+            (0, 1, 10, HintKind::SetExpiring { at_ms: 0 }),
+        ]
+        .map(|(offset, length, seqno, kind)| HintEntry {
+            offset,
+            length,
+            seqno,
+            kind,
+            key: b"k",
+        });
+        let mut encoder = HintEncoder::new(STORE, SEGMENT).expect("it encodes");
+        entries.iter().for_each(|entry| encoder.push(entry).expect("it encodes"));
+        encoder.finish(u32::MAX).expect("it encodes");
+        let bytes = encoder.take().1;
+        let mut found = Vec::new();
+        decode_hint(&bytes, STORE, SEGMENT, u32::MAX, |entry| found.push(*entry))
+            .expect("it decodes");
+        assert_eq!(found, entries);
+    }
+
+    /// What the first stores have.
+    #[test]
+    fn blocks_of_whole_entries_are_read() {
+        let entry = HintEntry { offset: 41, length: 17, seqno: 1, kind: HintKind::Set, key: b"a" };
+        let mut encoder = HintEncoder::new(STORE, SEGMENT).expect("it encodes");
+        encode_into(&entry, &mut encoder.block).expect("it encodes");
+        let (ready, block) = (encoder.ready.len() as u32, std::mem::take(&mut encoder.block));
+        frame::append(&mut encoder.ready, encoder.salt, ready, |buffer| {
+            encode_into(&Part::Block, buffer)?;
+            buffer.extend_from_slice(&block);
+            Ok(())
+        })
+        .expect("it encodes");
+        encoder.records = 1;
+        encoder.finish(1 << 30).expect("it encodes");
+        assert_eq!(decode(&encoder.take().1), Ok(vec![(b"a".to_vec(), 1)]));
+    }
+
+    #[test]
+    fn an_entry_of_like_records_takes_three_bytes_and_its_key() {
+        let mut encoder = HintEncoder::new(STORE, SEGMENT).expect("it encodes");
+        for index in 0..1000 {
+            let (offset, key) = (41 + 143 * index, [7; 24]);
+            let seqno = 1_000_000 + 2 * u64::from(index);
+            let entry = HintEntry { offset, length: 143, seqno, kind: HintKind::Set, key: &key };
+            encoder.push(&entry).expect("it encodes");
+        }
+        encoder.finish(1 << 30).expect("it encodes");
+        let bytes = encoder.take().1.len();
+        assert!(bytes < 1000 * 27 + 100, "{bytes} bytes for a thousand entries");
     }
 
     #[test]
