@@ -180,6 +180,7 @@ impl Core {
         if bytes_max > MAX_BATCH_BYTES {
             return Err(Error::BatchTooLarge { len: bytes_max, limit: MAX_BATCH_BYTES });
         }
+        self.pressure.wait(bytes_max);
         let mut queue = self.enter(&request)?;
         if let Some(Condition { key, seqno, is_there }) = request.condition {
             // Expiry is asked again: the wait may have been long, and what was found to have
@@ -343,7 +344,7 @@ impl Core {
     fn append_group(&self, active: &mut Active, group: &mut Group) -> Result<u32> {
         let bytes = u32::try_from(group.buffer.len()).unwrap_or(u32::MAX);
         let end = u64::from(active.bytes) + u64::from(bytes);
-        if bytes > 0 && end > self.options.segment_bytes && active.records > 0 {
+        if bytes > 0 && end > self.pressure.segment_bytes() && active.records > 0 {
             self.rotate(active)?;
         }
         let start = active.bytes;

@@ -15,6 +15,7 @@
 use std::sync::{Arc, Weak};
 
 use crate::commit::{Active, Queue};
+use crate::compaction::Pressure;
 use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::index::{Found, Index};
@@ -49,6 +50,8 @@ pub(crate) struct Core {
     pub(crate) compacting: Mutex<()>,
     pub(crate) hinting: Mutex<()>,
     pub(crate) compaction_stats: Mutex<CompactionStats>,
+    /// What compaction wants of those who write.
+    pub(crate) pressure: Pressure,
     /// Segments that compaction has replaced, while someone still reads them.
     pub(crate) retired: Mutex<Vec<Weak<Files>>>,
     /// Wakes the background thread, and tells it to stop.
@@ -80,6 +83,7 @@ impl Core {
     ) -> Self {
         let next_seqno = recovered.catalog.next_seqno.max(recovered.index.visible + 1);
         Self {
+            pressure: Pressure::new(options.segment_bytes),
             options,
             storage,
             recovery: recovered.report,

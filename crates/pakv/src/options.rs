@@ -63,6 +63,8 @@ pub struct Options {
     pub(crate) segment_garbage_ratio: f64,
     pub(crate) min_garbage_bytes: u64,
     pub(crate) compaction_rate: Option<u64>,
+    pub(crate) hintless_bytes: u64,
+    pub(crate) hintless_segment_bytes: u64,
     pub(crate) read_method: ReadMethod,
     pub(crate) keydir_merge_keys: usize,
     pub(crate) lock_wait: Duration,
@@ -77,10 +79,12 @@ impl Default for Options {
             durability: Durability::Sync,
             segment_bytes: 64 * 1024 * 1024,
             background: true,
-            space_amplification: 1.4,
+            space_amplification: 1.45,
             segment_garbage_ratio: 0.6,
             min_garbage_bytes: 512 * 1024,
             compaction_rate: Some(64 * 1024 * 1024),
+            hintless_bytes: 512 * 1024 * 1024,
+            hintless_segment_bytes: 256 * 1024,
             read_method: ReadMethod::Mapped,
             keydir_merge_keys: MERGE_KEYS_MIN,
             lock_wait: Duration::from_millis(100),
@@ -105,7 +109,8 @@ impl Options {
     }
 
     /// The size in bytes at which a segment is sealed and a new one begun; a batch that is larger
-    /// still goes into one segment. Default: 64 MiB. Limits: 512 bytes to 2 GiB.
+    /// still goes into one segment. Default: 64 MiB. Limits: 512 bytes to 2 GiB. With background
+    /// compaction a small store's segments are smaller, down to 1 MiB.
     ///
     /// Space is reclaimed segment by segment: smaller ones give it back sooner, larger ones keep
     /// fewer files.
@@ -124,11 +129,14 @@ impl Options {
         self
     }
 
-    /// Compaction starts when the store takes more than this many times its live bytes on disk
-    /// (hints included) and there is garbage to gain. Default: 1.4. Limits: 1.05 to 100.
+    /// Compaction starts when the store takes more than this many times the bytes of its live keys
+    /// and values on disk (hints included) and there is garbage to gain. It runs beside the writers,
+    /// who are slowed down where it does not keep up, so that the store stays within an eighth of
+    /// that overhead above it; when nobody writes it goes on to three fifths of that overhead.
+    /// Default: 1.45: below 1.5, and below 1.35 at rest. Limits: 1.05 to 100.
     ///
-    /// Lower is smaller and writes more: expect 2.1 bytes written for each byte overwritten at
-    /// 1.35, 1.7 at 1.5.
+    /// Lower is smaller and writes more. Where keys and values are tiny, what surrounds them on the
+    /// disk is more than the bound allows by itself; compaction then leaves a quarter of garbage.
     pub fn compaction_space_amplification(mut self, factor: f64) -> Self {
         self.space_amplification = factor;
         self
@@ -152,6 +160,23 @@ impl Options {
     /// Default: 64 MiB/s. At least 64 KiB/s. [`Db::compact`](crate::Db::compact) is not limited.
     pub fn compaction_rate(mut self, bytes_per_second: Option<u64>) -> Self {
         self.compaction_rate = bytes_per_second;
+        self
+    }
+
+    /// How many bytes of the log may do without hints, which an open then reads whole. Hints of small
+    /// records (below 512 bytes) are a fifth of the log, and what is overwritten soon needs none; past
+    /// this the oldest segments are given theirs. Default: 512 MiB, a second's reading or less.
+    /// No limits: 0 gives every sealed segment its hint, `u64::MAX` none of small records.
+    pub fn hintless_bytes(mut self, bytes: u64) -> Self {
+        self.hintless_bytes = bytes;
+        self
+    }
+
+    /// A segment smaller than this has its hint whatever its records are. For tests, whose segments
+    /// are tiny.
+    #[doc(hidden)]
+    pub fn hintless_segments_from(mut self, bytes: u64) -> Self {
+        self.hintless_segment_bytes = bytes;
         self
     }
 

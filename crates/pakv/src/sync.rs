@@ -8,16 +8,10 @@ mod explored;
 pub(crate) use explored::*;
 
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::{
     sync::{OnceLock, atomic, mpsc},
     thread,
     time::Instant,
 };
-
-/// Gives up a write lock for a moment if others wait for it.
-#[cfg(not(all(test, shuttle)))]
-pub(crate) fn let_others_in<T>(guard: &mut RwLockWriteGuard<'_, T>) {
-    RwLockWriteGuard::bump(guard);
-}

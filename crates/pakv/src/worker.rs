@@ -17,8 +17,10 @@ pub(crate) struct Signal {
     state: Mutex<State>,
     changed: Condvar,
     stopping: AtomicBool,
-    /// Bytes written since the thread was last woken for them.
+    /// Bytes written since the open.
     written: AtomicU64,
+    /// How many they were when the thread was last woken for them.
+    looked_at: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +35,10 @@ const LOOK_EVERY_BYTES: u64 = 256 * 1024;
 const SWEEP_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// A clock may jump: expiry is looked at this often even if nothing is due.
 const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A store is at rest when so little was written…
+const REST_BYTES: u64 = 1024 * 1024;
+/// …in such a time.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// After a failure compaction rests this long.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How many expired keys are taken out under one hold of the index's lock.
@@ -45,13 +51,15 @@ impl Signal {
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            looked_at: AtomicU64::new(0),
         }
     }
 
     /// Writes have made the log longer.
     pub(crate) fn wrote(&self, bytes: u64) {
-        if self.written.fetch_add(bytes, Ordering::Relaxed) + bytes >= LOOK_EVERY_BYTES {
-            self.written.store(0, Ordering::Relaxed);
+        let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if written.saturating_sub(self.looked_at.load(Ordering::Relaxed)) >= LOOK_EVERY_BYTES {
+            self.looked_at.store(written, Ordering::Relaxed);
             self.wake();
         }
     }
@@ -122,9 +130,15 @@ pub(crate) fn start_worker(core: &Arc<Core>) -> Result<JoinHandle<()>> {
     start("pakv-compaction", core, |core| {
         // An open may have found hints to rebuild or garbage left.
         let mut again = Some(Duration::ZERO);
+        let mut lull = Lull::begin(core);
         while core.worker.wait(again) {
-            again = match core.housekeep(core.options.compaction_rate) {
-                Ok(()) => core.until_next_expiry(),
+            lull.look(core);
+            again = match core.housekeep(core.options.compaction_rate, lull.is_rest) {
+                Ok(()) => {
+                    let may_rest = !lull.is_rest && compaction::is_over_at_rest(core);
+                    let rest = may_rest.then_some(REST_AFTER);
+                    rest.into_iter().chain(core.until_next_expiry()).min()
+                }
                 Err(error) => {
                     core.compaction_stats.lock().last_error = Some(error.to_string());
                     Some(PAUSE_AFTER_ERROR)
@@ -132,6 +146,31 @@ pub(crate) fn start_worker(core: &Arc<Core>) -> Result<JoinHandle<()>> {
             };
         }
     })
+}
+
+/// Tells when nobody writes, or hardly anybody.
+struct Lull {
+    /// The end of the time that is looked at.
+    until: Instant,
+    /// How many bytes had been written at its beginning.
+    written: u64,
+    is_rest: bool,
+}
+
+impl Lull {
+    fn begin(core: &Core) -> Self {
+        let written = core.worker.written.load(Ordering::Relaxed);
+        Self { until: Instant::now() + REST_AFTER, written, is_rest: false }
+    }
+
+    fn look(&mut self, core: &Core) {
+        let written = core.worker.written.load(Ordering::Relaxed);
+        if written - self.written >= REST_BYTES {
+            *self = Self::begin(core);
+        } else if Instant::now() >= self.until {
+            *self = Self { is_rest: true, ..Self::begin(core) };
+        }
+    }
 }
 
 /// Starts the thread that syncs when `Durability::Interval` has it due.
@@ -185,12 +224,12 @@ impl Drop for PoisonOnPanic<'_> {
 
 impl Core {
     /// Everything that the background thread is for, until nothing is left to do; compaction at
-    /// `rate` bytes a second, or without a limit.
-    pub(crate) fn housekeep(&self, rate: Option<u64>) -> Result<()> {
+    /// `rate` bytes a second, or without a limit; `resting` as in [`compaction::run_planned`].
+    pub(crate) fn housekeep(&self, rate: Option<u64>, resting: bool) -> Result<()> {
         self.sweep();
         compaction::build_hints(self)?;
         while !self.worker.is_stopping() && !self.is_poisoned() {
-            if !compaction::run_planned(self, rate)? {
+            if !compaction::run_planned(self, rate, resting)? {
                 break;
             }
             self.sweep();

@@ -480,6 +480,8 @@ fn is_damage(error: &pakv::Error) -> bool {
 fn options(rng: &mut Rng, mix: &Mix, clock: &Arc<ManualClock>) -> Options {
     let method = if rng.bool() { ReadMethod::Mapped } else { ReadMethod::Positional };
     let amplification = if mix.forced { [1.05, 1.4, 3.0] } else { [1.4, 3.0, 100.0] };
+    // Some stores do without hints; looked at from aside, so that seeds mean what they meant.
+    let hintless_from = if rng.clone().u8(0..3) == 0 { 0 } else { u64::MAX };
     Options::new()
         .background_compaction(false)
         .segment_bytes([512, 700, 1024, 2048, 4096][rng.usize(0..5)])
@@ -487,6 +489,7 @@ fn options(rng: &mut Rng, mix: &Mix, clock: &Arc<ManualClock>) -> Options {
         .keydir_merge_keys(3)
         .compaction_segment_garbage_ratio([0.05, 0.3, 0.6][rng.usize(0..3)])
         .compaction_space_amplification(amplification[rng.usize(0..3)])
+        .hintless_segments_from(hintless_from)
         .read_method(method)
         .lock_wait(std::time::Duration::ZERO)
         .clock(clock.clone() as Arc<dyn Clock>)

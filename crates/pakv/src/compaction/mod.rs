@@ -10,10 +10,14 @@
 //! - A tombstone stays as long as a segment outside the inputs begins before it. So does an expired
 //!   set, as a tombstone of the same sequence number.
 //! - The keydir moves by compare-and-swap on the record: what a user wrote meanwhile stays.
-//! - Memory is a buffer, a hint block and, while the keydir follows, the keys of one output; never
-//!   the store.
+//! - Memory is below 32 MiB, whatever the size of the store: a buffer to read, one to write, and the
+//!   keys of a run's outputs up to 12 MiB, past which outputs are read again while the keydir
+//!   follows. But for values beyond that: the buffers have room for the largest record.
 
+#[cfg(test)]
+mod model;
 mod plan;
+mod pressure;
 mod rewrite;
 mod throttle;
 
@@ -21,31 +25,37 @@ use std::time::Instant;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::format::hint::HintEntry;
+use crate::format::hint::{HintEntry, decode_hint};
 use crate::format::{SegmentId, SeqNo};
 use crate::index::SegmentState;
 use crate::manifest;
 use crate::planted::{Bug, planted};
-use crate::segment::{load_hint, rebuild_hint};
+use crate::segment::{may_lack_hint, rebuild_hint, visit_records};
 use crate::stats::{CompactionProgress, CompactionReport};
 
-use plan::{Plan, Policy, SegmentFacts};
+use plan::{Plan, SegmentFacts, Space};
+pub(crate) use pressure::Pressure;
 use rewrite::{Output, Rewriter};
 use throttle::Throttle;
 
-/// How many keys move under one hold of the index's lock.
-const MOVES_PER_HOLD: usize = 512;
+/// How many keys move under one hold of the index's lock: readers and writers wait for it.
+const MOVES_PER_HOLD: usize = 8;
 
-/// Does one step of what the policy asks for; false where there is nothing to do.
+/// Does one step of what the policy asks for; false where there is nothing to do. `resting`: nobody
+/// writes, so that the store may come down to where it ought to be at rest.
 ///
 /// # Errors
 /// Whatever a run fails with. Nothing is lost by it.
-pub(crate) fn run_planned(core: &Core, rate: Option<u64>) -> Result<bool> {
+pub(crate) fn run_planned(core: &Core, rate: Option<u64>, resting: bool) -> Result<bool> {
     let _one_at_a_time = core.compacting.lock();
     // Asked under the lock: behind a close the files are somebody else's.
     core.check_writable()?;
-    match make_plan(core) {
-        Plan::Nothing => Ok(false),
+    pressure::look(core, 0);
+    match make_plan(core, resting) {
+        Plan::Nothing => {
+            core.pressure.release();
+            Ok(false)
+        }
         Plan::SealActive => {
             let sealed = core.seal_active()?;
             build_hints(core)?;
@@ -87,7 +97,15 @@ pub(crate) fn run_forced(
     }
 }
 
-/// Builds the hint of every sealed segment that has none yet.
+/// Whether a rest would find something to do.
+pub(crate) fn is_over_at_rest(core: &Core) -> bool {
+    let mut space = Space::default();
+    let (sealed, active) = facts(core);
+    sealed.iter().chain(&active).for_each(|facts| space.add(facts));
+    space.is_over_bound(&pressure::policy(core, true))
+}
+
+/// Builds the hint of every sealed segment that has none and should.
 ///
 /// # Errors
 /// [`Error::Corrupt`] where a segment is damaged: it is set aside and the rest goes on.
@@ -97,17 +115,7 @@ pub(crate) fn build_hints(core: &Core) -> Result<()> {
     core.check_writable()?;
     let store = core.catalog.lock().store;
     let mut result = Ok(());
-    loop {
-        let missing = {
-            let index = core.index.read();
-            let mut states = index.segments.values();
-            states
-                .find(|state| state.sealed && state.hint_bytes.is_none() && !state.damaged)
-                .cloned()
-        };
-        let Some(SegmentState { segment, first_record, bytes, .. }) = missing else {
-            return result;
-        };
+    while let Some(SegmentState { segment, first_record, bytes, .. }) = missing_hint(core) {
         let storage = Some(&*core.storage);
         let built = rebuild_hint(storage, store, &segment, first_record, bytes, |_| ());
         if let Some(state) = core.index.write().segments.get_mut(&segment.id) {
@@ -123,18 +131,33 @@ pub(crate) fn build_hints(core: &Core) -> Result<()> {
             }
         }
     }
+    result
 }
 
-fn make_plan(core: &Core) -> Plan {
+/// A sealed segment that has no hint and should: of those that may do without, the oldest, where all
+/// of them together are too large to be read at an open.
+fn missing_hint(core: &Core) -> Option<SegmentState> {
     let options = &core.options;
-    let policy = Policy {
-        space_amplification: options.space_amplification,
-        segment_garbage_ratio: options.segment_garbage_ratio,
-        min_garbage_bytes: options.min_garbage_bytes,
-        segment_bytes: options.segment_bytes,
+    let index = core.index.read();
+    let lacking = || {
+        let mut states = index.segments.values();
+        std::iter::from_fn(move || {
+            states.find(|state| state.sealed && state.hint_bytes.is_none() && !state.damaged)
+        })
     };
+    let must_have =
+        |state: &&SegmentState| !may_lack_hint(options, state.bytes.into(), state.records.into());
+    let hintless_bytes: u64 = lacking().map(|state| u64::from(state.bytes)).sum();
+    let oldest = || {
+        let is_too_much = hintless_bytes > options.hintless_bytes;
+        lacking().filter(|_| is_too_much).min_by_key(|state| state.seqnos.min)
+    };
+    lacking().find(must_have).or_else(oldest).cloned()
+}
+
+fn make_plan(core: &Core, resting: bool) -> Plan {
     match facts(core) {
-        (sealed, Some(active)) => plan::plan(&sealed, &active, &policy),
+        (sealed, Some(active)) => plan::plan(&sealed, &active, &pressure::policy(core, resting)),
         (_, None) => Plan::Nothing,
     }
 }
@@ -165,6 +188,7 @@ fn facts_of(state: &SegmentState) -> SegmentFacts {
         bytes: u64::from(state.bytes),
         header_bytes: u64::from(state.first_record),
         hint_bytes: state.hint_bytes.unwrap_or(0),
+        records: state.records.into(),
         live_bytes: state.live_bytes,
         tombstone_bytes: state.tombstone_bytes,
         seqnos: state.seqnos,
@@ -193,6 +217,8 @@ fn run(
             Ok(report)
         }
         Err(error) => {
+            // Waiting would not help.
+            core.pressure.release();
             if !matches!(error, Error::Closed) {
                 stats.last_error = Some(error.to_string());
             }
@@ -266,26 +292,38 @@ fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> 
     Ok(())
 }
 
-/// Lets the keydir follow, output by output, as its hint tells, or the segment itself where the hint
-/// cannot be read back.
+/// Lets the keydir follow, output by output, as its hint tells, or the segment itself where that was
+/// too long to keep.
 fn follow(core: &Core, outputs: &[Output]) -> Result<()> {
     let store = core.catalog.lock().store;
-    for output in outputs {
-        let SegmentState { segment, first_record, bytes, .. } = &output.state;
-        let mut index = core.index.write();
-        let mut moved = 0;
-        let mut move_record = |entry: &HintEntry<'_>| {
-            index.move_record(entry, segment.id);
-            moved += 1;
-            if moved % MOVES_PER_HOLD == 0 {
-                crate::sync::let_others_in(&mut index);
+    for Output { state, image, .. } in outputs {
+        let SegmentState { segment, first_record, bytes, .. } = state;
+        match image {
+            Some(image) => {
+                let mut moves = Vec::with_capacity(MOVES_PER_HOLD);
+                decode_hint(image, store, segment.id, *bytes, |entry| {
+                    moves.push(*entry);
+                    if moves.len() == MOVES_PER_HOLD {
+                        move_all(core, &mut moves, segment.id);
+                    }
+                })
+                .map_err(|reason| Error::Encode { reason })?;
+                move_all(core, &mut moves, segment.id);
             }
-        };
-        if load_hint(&*core.storage, store, segment.id, *bytes, &mut move_record).is_err() {
-            rebuild_hint(None, store, segment, *first_record, *bytes, &mut move_record)?;
+            None => visit_records(segment, *first_record, *bytes, |entry| {
+                core.index.write().move_record(entry, segment.id);
+                Ok(())
+            })?,
         }
     }
     Ok(())
+}
+
+fn move_all(core: &Core, moves: &mut Vec<HintEntry<'_>>, to: SegmentId) {
+    let mut index = core.index.write();
+    for entry in moves.drain(..) {
+        index.move_record(&entry, to);
+    }
 }
 
 /// Nothing points at the inputs any more. Their files go when the last reader does.

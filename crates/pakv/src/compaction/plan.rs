@@ -1,4 +1,5 @@
-//! Which segments to compact, and whether to: a pure function over their figures.
+//! Which segments to compact, and whether to; how large segments and runs are; how hard the bound
+//! on space presses: pure functions over the segments' figures.
 
 use crate::format::{SegmentId, SeqNo, SeqNoRange};
 
@@ -10,6 +11,7 @@ pub(crate) struct SegmentFacts {
     /// Bytes in front of its first record.
     pub(crate) header_bytes: u64,
     pub(crate) hint_bytes: u64,
+    pub(crate) records: u64,
     pub(crate) live_bytes: u64,
     pub(crate) tombstone_bytes: u64,
     pub(crate) seqnos: SeqNoRange,
@@ -21,21 +23,28 @@ impl SegmentFacts {
         (self.bytes - self.header_bytes).saturating_sub(self.live_bytes)
     }
 
-    /// Whether `other` can hold a record that a tombstone in `self` shadows.
-    fn is_pinned_by(&self, other: &SegmentFacts) -> bool {
-        self.segment != other.segment
-            && self.tombstone_bytes > 0
-            && other.seqnos.min < self.seqnos.max
+    /// The bytes of its live keys and values, as near as the average record tells.
+    fn user_bytes(&self) -> u64 {
+        let frames = self.bytes - self.header_bytes;
+        let live_records = (u128::from(self.live_bytes) * u128::from(self.records))
+            .checked_div(u128::from(frames))
+            .and_then(|records| u64::try_from(records).ok())
+            .unwrap_or(0);
+        self.live_bytes.saturating_sub(live_records * RECORD_OVERHEAD)
     }
 }
 
-/// When compaction starts, from the options.
+/// When compaction starts and by what steps it goes, from the options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
     pub(crate) space_amplification: f64,
     pub(crate) segment_garbage_ratio: f64,
     pub(crate) min_garbage_bytes: u64,
     pub(crate) segment_bytes: u64,
+    /// Segments are not made smaller than this, however small the store.
+    pub(crate) segment_bytes_min: u64,
+    /// Nobody writes: the time to get below the bound.
+    pub(crate) resting: bool,
 }
 
 /// What to do next.
@@ -48,64 +57,147 @@ pub(crate) enum Plan {
     Compact(Vec<SegmentId>),
 }
 
+/// What a record takes besides its key and value, about.
+const RECORD_OVERHEAD: u64 = 19;
+/// A store has about this many segments, so that what a run takes twice is a small part of it…
+const SEGMENTS: u64 = 48;
+/// …or, while it is filled and has next to no garbage, this many of at least…
+const SEGMENTS_FILLING: u64 = 32;
+/// …so many times the smallest size: each seal costs a few syncs.
+const FILLING_BYTES_MIN: u64 = 4;
 /// A run copies at most this many segments' worth of live bytes, so that it publishes, and gives
 /// space back, often.
 const SEGMENTS_PER_RUN: u64 = 4;
-/// Sealed segments below this share of the segment size count as small…
-const SMALL_SHARE: u64 = 8;
+/// Sealed segments below this share of the usual size count as small…
+const SMALL_SHARE: u64 = 16;
 /// …and this many of them are put together.
 const SMALL_COUNT: usize = 8;
-/// Compaction goes on until the store is this share below the bound that started it, so that it
-/// does not start again at once.
-const HYSTERESIS: f64 = 0.95;
+/// The share of the overhead that is allowed which a store at rest is brought to.
+const RESTING_SHARE: f64 = 0.6;
+/// The share of the overhead that is allowed which garbage may have beside records and hints of
+/// any size: where keys and values are tiny, their frames alone are more than the whole.
+const GARBAGE_SHARE_OF_OVERHEAD: f64 = 0.57;
+/// From the bound to this share of the allowed overhead beyond it pressure goes from 0 to 1.
+const PRESSURE_SHARE: f64 = 0.125;
 /// A store where less than this share is garbage has nothing worth gaining, whatever its
-/// amplification: tiny values have hints nearly as large as their records.
+/// amplification.
 const GARBAGE_SHARE_MIN: f64 = 0.1;
 
-/// Decides by cost and benefit, (1-u)·age/(1+u), as in "The Design and Implementation of a
-/// Log-Structured File System" (Rosenblum and Ousterhout, 1992): u is the share of a segment that
-/// must be copied, age is counted in sequence numbers since its newest record.
-pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Policy) -> Plan {
-    let everyone = || sealed.iter().chain([active]);
-    let live: u64 = everyone().map(|facts| facts.live_bytes).sum();
-    let garbage: u64 = everyone().map(SegmentFacts::garbage_bytes).sum();
-    let records: u64 = live + garbage;
-    let total: u64 = everyone().map(|facts| facts.bytes + facts.hint_bytes).sum();
+/// The whole store in figures.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Space {
+    /// What it takes on the disk.
+    total: u64,
+    hints: u64,
+    live: u64,
+    garbage: u64,
+    user: u64,
+}
 
-    let bound = as_f64(live) * policy.space_amplification;
-    let worth_it = garbage >= policy.min_garbage_bytes
-        && as_f64(garbage) >= as_f64(records) * GARBAGE_SHARE_MIN;
-    let over_bound = worth_it && as_f64(total) > bound;
-    let segment_over = sealed.iter().any(|facts| {
-        let gain = reclaimable(facts, sealed, active);
+impl Space {
+    pub(crate) fn add(&mut self, facts: &SegmentFacts) {
+        self.total += facts.bytes + facts.hint_bytes;
+        self.hints += facts.hint_bytes;
+        self.live += facts.live_bytes;
+        self.garbage += facts.garbage_bytes();
+        self.user += facts.user_bytes();
+    }
+
+    /// How much of the disk it may take before it is compacted.
+    fn bound(&self, policy: &Policy) -> f64 {
+        let share = if policy.resting { RESTING_SHARE } else { 1.0 };
+        let overhead = (policy.space_amplification - 1.0) * share;
+        let by_user = as_f64(self.user) * (1.0 + overhead);
+        let by_record =
+            as_f64(self.live + self.hints) * (1.0 + overhead * GARBAGE_SHARE_OF_OVERHEAD);
+        by_user.max(by_record)
+    }
+
+    /// Whether there is enough garbage to compact at all.
+    fn is_worth_it(&self, policy: &Policy) -> bool {
+        self.garbage >= policy.min_garbage_bytes
+            && as_f64(self.garbage) >= as_f64(self.live + self.garbage) * GARBAGE_SHARE_MIN
+    }
+
+    pub(crate) fn is_over_bound(&self, policy: &Policy) -> bool {
+        self.is_worth_it(policy) && as_f64(self.total) > self.bound(policy)
+    }
+
+    /// How hard the bound presses: 0 and less within it; from 1 on compaction does not keep up. The
+    /// run under way has given back `reclaimed` bytes already, as soon as it publishes.
+    pub(crate) fn pressure(&self, policy: &Policy, reclaimed: u64) -> f64 {
+        if !self.is_worth_it(policy) {
+            return 0.0;
+        }
+        let bound = self.bound(policy);
+        let width = bound * (policy.space_amplification - 1.0) / policy.space_amplification
+            * PRESSURE_SHARE;
+        let over = as_f64(self.total.saturating_sub(reclaimed)) - bound;
+        over / width.max(as_f64(policy.segment_bytes_min))
+    }
+
+    /// At what size the active segment is sealed.
+    pub(crate) fn segment_bytes(&self, policy: &Policy) -> u64 {
+        let filling = as_f64(self.garbage) <= as_f64(self.live) * GARBAGE_SHARE_MIN;
+        let (count, bytes_min) = match filling {
+            true => (SEGMENTS_FILLING, policy.segment_bytes_min * FILLING_BYTES_MIN),
+            false => (SEGMENTS, policy.segment_bytes_min),
+        };
+        (self.total / count).max(bytes_min).min(policy.segment_bytes)
+    }
+
+    /// How many live bytes a run copies at most.
+    fn run_bytes(&self, policy: &Policy) -> u64 {
+        (self.total / SEGMENTS)
+            .max(policy.segment_bytes_min)
+            .min(SEGMENTS_PER_RUN * policy.segment_bytes)
+    }
+}
+
+/// Decides by cost and benefit, much as in "The Design and Implementation of a Log-Structured File
+/// System" (Rosenblum and Ousterhout, 1992): (1-u)·age^¼/(1+u), where u is the share of a segment
+/// that must be copied and age is counted in sequence numbers since its newest record. With age
+/// itself, as there, uniform overwriting copies a fifth more, since old segments are taken while
+/// much of them is live; without it skewed overwriting copies twice as much (see the tests).
+pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Policy) -> Plan {
+    let mut space = Space::default();
+    sealed.iter().chain([active]).for_each(|facts| space.add(facts));
+    let pins = Pins::of(sealed.iter().chain([active]));
+    let over_bound = space.is_over_bound(policy);
+    let is_over = |facts: &SegmentFacts, gain: u64| {
         gain >= policy.min_garbage_bytes
             && as_f64(gain) > as_f64(facts.bytes) * policy.segment_garbage_ratio
-    });
+    };
+    let segment_over = sealed.iter().any(|facts| is_over(facts, pins.reclaimable(facts)));
     if !over_bound && !segment_over {
-        return plan_small(sealed, policy);
+        return plan_small(sealed, space.segment_bytes(policy));
     }
 
     let mut candidates: Vec<(f64, u64, &SegmentFacts)> = sealed
         .iter()
-        .map(|facts| (facts, reclaimable(facts, sealed, active)))
-        .filter(|(facts, gain)| as_f64(*gain) >= as_f64(facts.bytes) * GARBAGE_SHARE_MIN / 2.0)
+        .map(|facts| (facts, pins.reclaimable(facts)))
+        .filter(|(facts, gain)| {
+            let worth_it = as_f64(*gain) >= as_f64(facts.bytes) * GARBAGE_SHARE_MIN / 2.0;
+            (over_bound && worth_it) || is_over(facts, *gain)
+        })
         .map(|(facts, gain)| (score(facts, gain, active.seqnos.max), gain, facts))
         .collect();
     candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
 
-    let needed = as_f64(total) - bound * HYSTERESIS;
+    let needed = as_f64(space.total) - space.bound(policy);
     let in_reach: u64 = candidates.iter().map(|(_, gain, _)| gain).sum();
-    let in_active = reclaimable(active, sealed, active);
+    let in_active = pins.reclaimable(active);
     if over_bound && as_f64(in_reach) < needed && in_active >= policy.min_garbage_bytes / 2 {
         return Plan::SealActive;
     }
+    let run_bytes = space.run_bytes(policy);
     let mut chosen: Vec<&SegmentFacts> = Vec::new();
     let (mut gained, mut copied) = (0, 0);
     for (_, gain, facts) in candidates {
         let copy = facts.bytes - gain;
-        let enough = as_f64(gained) >= needed && !chosen.is_empty();
-        let too_much =
-            copied + copy > SEGMENTS_PER_RUN * policy.segment_bytes && !chosen.is_empty();
+        // A run has costs of its own, some syncs: it is not ended at the first byte too few.
+        let enough = as_f64(gained) >= needed && copied >= run_bytes / 2;
+        let too_much = copied + copy > run_bytes && !chosen.is_empty();
         if enough || too_much {
             break;
         }
@@ -119,17 +211,42 @@ pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Poli
     ordered(chosen)
 }
 
-/// What rewriting `facts` alone gives back: its garbage, without tombstones that some other segment
-/// pins.
-fn reclaimable(facts: &SegmentFacts, sealed: &[SegmentFacts], active: &SegmentFacts) -> u64 {
-    let pinned = sealed.iter().chain([active]).any(|other| facts.is_pinned_by(other));
-    facts.garbage_bytes().saturating_sub(if pinned { facts.tombstone_bytes } else { 0 })
+/// Which segments may hold a record that a tombstone elsewhere shadows.
+struct Pins {
+    /// The segment that begins first, and where the first of the others does.
+    first: Option<SegmentId>,
+    first_seqno: SeqNo,
+    second_seqno: SeqNo,
+}
+
+impl Pins {
+    fn of<'a>(everyone: impl Iterator<Item = &'a SegmentFacts>) -> Self {
+        let mut pins = Self { first: None, first_seqno: SeqNo::MAX, second_seqno: SeqNo::MAX };
+        for facts in everyone {
+            if facts.seqnos.min < pins.first_seqno {
+                pins.second_seqno = pins.first_seqno;
+                (pins.first, pins.first_seqno) = (Some(facts.segment), facts.seqnos.min);
+            } else {
+                pins.second_seqno = pins.second_seqno.min(facts.seqnos.min);
+            }
+        }
+        pins
+    }
+
+    /// What rewriting `facts` alone gives back: its garbage, without tombstones that some other
+    /// segment pins.
+    fn reclaimable(&self, facts: &SegmentFacts) -> u64 {
+        let is_first = self.first == Some(facts.segment);
+        let begins_outside = if is_first { self.second_seqno } else { self.first_seqno };
+        let pinned = facts.tombstone_bytes > 0 && begins_outside < facts.seqnos.max;
+        facts.garbage_bytes().saturating_sub(if pinned { facts.tombstone_bytes } else { 0 })
+    }
 }
 
 fn score(facts: &SegmentFacts, gain: u64, newest: SeqNo) -> f64 {
     let u = 1.0 - as_f64(gain) / as_f64(facts.bytes.max(1));
     let age = newest.saturating_sub(facts.seqnos.max) + 1;
-    (1.0 - u) * as_f64(age) / (1.0 + u)
+    (1.0 - u) * as_f64(age).sqrt().sqrt() / (1.0 + u)
 }
 
 /// Only pinned tombstones are left to gain: rewrites them together with everything that may be
@@ -143,9 +260,9 @@ fn unpin<'a>(sealed: &'a [SegmentFacts], policy: &Policy) -> Vec<&'a SegmentFact
 }
 
 /// Puts small segments together: each is a file, a mapping and a line of the manifest.
-fn plan_small(sealed: &[SegmentFacts], policy: &Policy) -> Plan {
+fn plan_small(sealed: &[SegmentFacts], segment_bytes: u64) -> Plan {
     let small: Vec<_> =
-        sealed.iter().filter(|facts| facts.bytes < policy.segment_bytes / SMALL_SHARE).collect();
+        sealed.iter().filter(|facts| facts.bytes < segment_bytes / SMALL_SHARE).collect();
     if small.len() >= SMALL_COUNT { ordered(small) } else { Plan::Nothing }
 }
 
@@ -184,6 +301,7 @@ fn as_f64(bytes: u64) -> f64 {
 mod tests {
     use super::*;
 
+    const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
     const HEADER: u64 = 50;
 
@@ -199,6 +317,7 @@ mod tests {
             bytes: bytes + HEADER,
             header_bytes: HEADER,
             hint_bytes: 0,
+            records: bytes / 1000,
             live_bytes: live,
             tombstone_bytes: tombstones,
             seqnos: SeqNoRange { min: seqnos.0, max: seqnos.1 },
@@ -211,6 +330,8 @@ mod tests {
             segment_garbage_ratio: 0.6,
             min_garbage_bytes: MIB / 2,
             segment_bytes: 64 * MIB,
+            segment_bytes_min: MIB,
+            resting: false,
         }
     }
 
@@ -272,10 +393,58 @@ mod tests {
     #[test]
     fn many_small_segments_are_put_together() {
         let sealed: Vec<_> =
-            (1..=8).map(|id| segment(id, MIB, MIB, 0, (u64::from(id), u64::from(id)))).collect();
+            (1..=8).map(|id| segment(id, KIB, KIB, 0, (u64::from(id), u64::from(id)))).collect();
         let active = segment(9, 0, 0, 0, (9, 9));
         assert_eq!(plan(&sealed, &active, &policy()), compact(&[1, 2, 3, 4, 5, 6, 7, 8]));
         assert_eq!(plan(&sealed[..7], &active, &policy()), Plan::Nothing);
+    }
+
+    fn space(sealed: &[SegmentFacts]) -> Space {
+        let mut space = Space::default();
+        sealed.iter().for_each(|facts| space.add(facts));
+        space
+    }
+
+    #[test]
+    fn pressure_counts_from_the_bound_on_and_not_where_nothing_can_be_gained() {
+        let policy = policy();
+        let at = |garbage| space(&[segment(1, 100 * MIB + garbage, 100 * MIB, 0, (1, 100))]);
+        assert!(at(0).pressure(&policy, 0) < 0.01);
+        let bound = at(30 * MIB).bound(&policy);
+        let (within, beyond) = (at(30 * MIB), at(50 * MIB));
+        assert!(within.pressure(&policy, 0) < 0.0, "{within:?} {bound}");
+        assert!(beyond.pressure(&policy, 0) > 1.0);
+        assert!(beyond.pressure(&policy, 20 * MIB) < 0.0, "what a run has given back counts");
+        // A store of tombstones and tiny values alone.
+        let small = space(&[segment(1, KIB, 10, 0, (1, 100))]);
+        assert!(small.pressure(&policy, 0) < 0.01);
+    }
+
+    #[test]
+    fn segments_follow_the_size_of_the_store() {
+        let policy = policy();
+        let size =
+            |bytes, live| space(&[segment(1, bytes, live, 0, (1, 9))]).segment_bytes(&policy);
+        assert_eq!(size(0, 0), 4 * MIB, "nothing yet, so no garbage");
+        assert_eq!(size(10 * MIB, 10 * MIB), 4 * MIB, "filling");
+        assert_eq!(size(10 * MIB, 8 * MIB), MIB);
+        let of_many = size(480 * MIB, 400 * MIB);
+        assert!((10 * MIB..11 * MIB).contains(&of_many), "{of_many}");
+        assert_eq!(size(1 << 40, 1 << 40), 64 * MIB, "no more than the options say");
+        let tiny = Policy { segment_bytes: 512, ..policy };
+        assert_eq!(space(&[segment(1, MIB, MIB, 0, (1, 9))]).segment_bytes(&tiny), 512);
+    }
+
+    #[test]
+    fn a_store_at_rest_is_brought_further_down() {
+        let sealed = [
+            segment(1, 30 * MIB, 20 * MIB, 0, (1, 100)),
+            segment(2, 100 * MIB, 80 * MIB, 0, (101, 900)),
+        ];
+        let active = segment(3, 0, 0, 0, (901, 901));
+        assert_eq!(plan(&sealed, &active, &policy()), Plan::Nothing);
+        let resting = Policy { resting: true, ..policy() };
+        assert_eq!(plan(&sealed, &active, &resting), compact(&[1]));
     }
 
     #[test]

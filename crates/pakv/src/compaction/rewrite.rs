@@ -10,18 +10,30 @@ use crate::format::manifest::SealedSegment;
 use crate::format::record::{Op, Record};
 use crate::format::{SegmentId, SeqNo, SeqNoRange, encode_into, frame};
 use crate::index::SegmentState;
+use crate::keydir::KeyEntry;
 use crate::planted::{Bug, planted};
-use crate::segment::{FrameReader, HintWriter, Next, Segment, encode_error, hint_entry};
+use crate::segment::{
+    Frame, FrameReader, HintImage, Next, Segment, encode_error, hint_entry, may_lack_hint,
+    rebuild_hint, write_hint,
+};
 use crate::stats::{CompactionProgress, CompactionReport};
 use crate::storage::{StorageFile, write_all_at};
 
 /// Records are gathered up to this size and written together.
 const WRITE_BYTES: usize = 256 * 1024;
+/// So many records are looked up under one hold of the index's lock: writers wait for it…
+const JUDGED_PER_HOLD: usize = 16;
+/// …and are copied for it, if they are not larger than this together.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// What a run keeps in memory to tell the keydir of its outputs; of more it reads them again.
+const IMAGES_BYTES_MAX: usize = 12 * 1024 * 1024;
 
 /// A finished output: durable, not yet listed.
 pub(crate) struct Output {
     pub(crate) state: SegmentState,
     pub(crate) sealed: SealedSegment,
+    /// Its hint, whether or not it was written to a file.
+    pub(crate) image: Option<Vec<u8>>,
 }
 
 /// What is to be done with one record.
@@ -38,6 +50,10 @@ pub(crate) struct Rewriter<'a> {
     /// The smallest sequence number in any live segment outside the inputs. A tombstone after it
     /// may shadow a record there. Segments that are begun meanwhile hold only newer records.
     outside_min: SeqNo,
+    /// Bytes of log that have no hint, the inputs left out.
+    hintless_bytes: u64,
+    /// How many bytes of images may still be kept.
+    images_left: usize,
     bytes_total: u64,
     bytes_done: u64,
     writing: Option<Writing>,
@@ -50,7 +66,7 @@ struct Writing {
     segment: Segment,
     file: Arc<dyn StorageFile>,
     first_record: u32,
-    hint: HintWriter,
+    image: HintImage,
     /// Bytes that are in the file or in `buffer`.
     bytes: u32,
     buffer: Vec<u8>,
@@ -62,14 +78,19 @@ struct Writing {
 impl<'a> Rewriter<'a> {
     pub(crate) fn new(core: &'a Core, inputs: &[SegmentId]) -> Self {
         let index = core.index.read();
-        let outside = index.segments.iter().filter(|(id, _)| !inputs.contains(id));
-        let outside_min = outside.map(|(_, state)| state.seqnos.min).min().unwrap_or(SeqNo::MAX);
+        let outside =
+            || index.segments.iter().filter(|(id, _)| !inputs.contains(id)).map(|(_, state)| state);
+        let outside_min = outside().map(|state| state.seqnos.min).min().unwrap_or(SeqNo::MAX);
+        let hintless = outside().filter(|state| state.sealed && state.hint_bytes.is_none());
+        let hintless_bytes = hintless.map(|state| u64::from(state.bytes)).sum();
         let bytes =
             |id: &SegmentId| index.segments.get(id).map_or(0, |state| u64::from(state.bytes));
         let bytes_total = inputs.iter().map(bytes).sum();
         Self {
             core,
             outside_min,
+            hintless_bytes,
+            images_left: IMAGES_BYTES_MAX,
             bytes_total,
             bytes_done: 0,
             writing: None,
@@ -90,20 +111,58 @@ impl<'a> Rewriter<'a> {
     ) -> Result<()> {
         let segment = &input.segment;
         let mut reader = FrameReader::new(segment, input.first_record, input.bytes)?;
+        let mut batch = Batch::default();
         loop {
-            let frame = match reader.next()? {
-                Next::Frame(frame) => frame,
+            match reader.next()? {
+                Next::Frame(frame) if frame.body.len() > BATCH_BYTES_MAX => {
+                    self.copy_batch(segment, &mut batch, throttle, progress)?;
+                    self.copy_records(segment, &[frame], throttle, progress)?;
+                }
+                Next::Frame(frame) => {
+                    batch.push(&frame);
+                    if batch.is_full() {
+                        self.copy_batch(segment, &mut batch, throttle, progress)?;
+                    }
+                }
                 Next::Bad { offset, reason } => return Err(segment.corrupt(offset, reason)),
-                Next::End => return Ok(()),
-            };
+                Next::End => return self.copy_batch(segment, &mut batch, throttle, progress),
+            }
+        }
+    }
+
+    fn copy_batch(
+        &mut self,
+        segment: &Segment,
+        batch: &mut Batch,
+        throttle: &mut Throttle,
+        progress: &mut dyn FnMut(CompactionProgress),
+    ) -> Result<()> {
+        self.copy_records(segment, &batch.frames(), throttle, progress)?;
+        batch.clear();
+        Ok(())
+    }
+
+    /// Copies what is needed of a few records.
+    fn copy_records(
+        &mut self,
+        segment: &Segment,
+        frames: &[Frame<'_>],
+        throttle: &mut Throttle,
+        progress: &mut dyn FnMut(CompactionProgress),
+    ) -> Result<()> {
+        let mut records = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let record = Record::decode(frame.body);
+            records.push(record.map_err(|reason| segment.corrupt(frame.offset, reason))?);
+        }
+        let verdicts = self.judge(&records);
+        for ((frame, record), verdict) in frames.iter().zip(&records).zip(verdicts) {
             let length = u64::from(frame.length);
-            let record = Record::decode(frame.body)
-                .map_err(|reason| segment.corrupt(frame.offset, reason))?;
-            let written = match self.judge(&record) {
-                Verdict::Copy => self.write(&record)?,
+            let written = match verdict {
+                Verdict::Copy => self.write(record)?,
                 Verdict::Tombstone => {
                     let key = record.op.key();
-                    self.write(&Record { op: Op::Tombstone { key }, ..record })?
+                    self.write(&Record { op: Op::Tombstone { key }, ..*record })?
                 }
                 Verdict::Drop => 0,
             };
@@ -112,18 +171,31 @@ impl<'a> Rewriter<'a> {
                 bytes_done: self.bytes_done,
                 bytes_total: self.bytes_total,
             });
-            throttle.moved(self.core, length + written)?;
+            throttle.moved(self.core, length, written)?;
         }
+        Ok(())
     }
 
-    fn judge(&mut self, record: &Record<'_>) -> Verdict {
-        let key = record.op.key();
-        let newest = |core: &Core| core.index.read().keydir.get(key);
-        let mut found = newest(self.core);
-        if found.is_some_and(|entry| is_expired(entry.expires_at_ms(), self.core.now_ms())) {
+    /// What is to be done with each of a few records.
+    fn judge(&mut self, records: &[Record<'_>]) -> Vec<Verdict> {
+        let newest = |records: &[Record<'_>]| -> Vec<Option<KeyEntry>> {
+            let index = self.core.index.read();
+            records.iter().map(|record| index.keydir.get(record.op.key())).collect()
+        };
+        let mut found = newest(records);
+        let expiries = found.iter().flatten().filter_map(KeyEntry::expires_at_ms);
+        // The clock is asked where it matters only.
+        if let Some(first_ms) = expiries.min()
+            && is_expired(Some(first_ms), self.core.now_ms())
+        {
             self.core.sweep();
-            found = newest(self.core);
+            found = newest(records);
         }
+        let verdicts = records.iter().zip(found);
+        verdicts.map(|(record, found)| self.judge_one(record, found)).collect()
+    }
+
+    fn judge_one(&mut self, record: &Record<'_>, found: Option<KeyEntry>) -> Verdict {
         match (record.op, found) {
             (Op::Set { .. }, Some(entry)) if entry.seqno == record.seqno => Verdict::Copy,
             // A newer record of the key exists, and with it everything older may go.
@@ -156,9 +228,12 @@ impl<'a> Rewriter<'a> {
     /// Appends a record to the output; returns its length.
     fn write(&mut self, record: &Record<'_>) -> Result<u64> {
         let bytes_max = record.op.bytes_max();
+        // Twice what the active segment may have: a run's output is one segment mostly, not one and
+        // a small rest.
+        let segment_bytes = self.core.pressure.segment_bytes().saturating_mul(2);
+        let segment_bytes = segment_bytes.min(self.core.options.segment_bytes);
         let is_full = |writing: &Writing| {
-            u64::from(writing.bytes) + bytes_max > self.core.options.segment_bytes
-                && writing.records > 0
+            u64::from(writing.bytes) + bytes_max > segment_bytes && writing.records > 0
         };
         if self.writing.as_ref().is_some_and(is_full) {
             self.finish_output()?;
@@ -181,19 +256,13 @@ impl<'a> Rewriter<'a> {
             catalog.next_segment = SegmentId(id.0 + 1);
             (catalog.store, id)
         };
+        let image = HintImage::new(store, id, self.images_left)?;
         let (segment, first_record) = Segment::create(&self.core.storage, store, id)?;
-        let hint = match HintWriter::create(&*self.core.storage, store, id) {
-            Ok(hint) => hint,
-            Err(error) => {
-                segment.retire();
-                return Err(error);
-            }
-        };
         Ok(Writing {
             file: segment.file()?,
             segment,
             first_record,
-            hint,
+            image,
             bytes: first_record,
             buffer: Vec::new(),
             records: 0,
@@ -204,8 +273,18 @@ impl<'a> Rewriter<'a> {
 
     fn finish_output(&mut self) -> Result<()> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
-        let read_method = self.core.options.read_method;
-        self.outputs.push(writing.finish(read_method)?);
+        let (bytes, records) = (u64::from(writing.bytes), u64::from(writing.records));
+        let options = &self.core.options;
+        let hintless_bytes = self.hintless_bytes + bytes;
+        let with_hint =
+            hintless_bytes > options.hintless_bytes || !may_lack_hint(options, bytes, records);
+        if !with_hint {
+            self.hintless_bytes = hintless_bytes;
+        }
+        let output = writing.finish(self.core, with_hint)?;
+        let image_bytes = output.image.as_ref().map_or(0, Vec::len);
+        self.images_left = self.images_left.saturating_sub(image_bytes);
+        self.outputs.push(output);
         Ok(())
     }
 
@@ -239,7 +318,7 @@ impl Writing {
         let length =
             frame::append(&mut self.buffer, salt, offset, |buffer| encode_into(&record, buffer))
                 .map_err(encode_error)?;
-        self.hint.push(&hint_entry(&record, offset, length))?;
+        self.image.push(&hint_entry(&record, offset, length))?;
         self.bytes += length;
         self.records += 1;
         if matches!(record.op, Op::Tombstone { .. }) {
@@ -261,21 +340,34 @@ impl Writing {
         Ok(())
     }
 
-    fn finish(mut self, read_method: crate::options::ReadMethod) -> Result<Output> {
+    fn finish(mut self, core: &Core, with_hint: bool) -> Result<Output> {
         let result = self.flush().and_then(|()| {
             if planted(Bug::NoSyncOfOutputs) {
                 return Ok(());
             }
             self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))
         });
-        let hint_bytes = match result.and_then(|()| self.hint.finish(self.bytes)) {
-            Ok(hint_bytes) => hint_bytes,
+        let result = result.and_then(|()| self.image.finish(self.bytes)).and_then(|image| {
+            let storage = &*core.storage;
+            let hint_bytes = match (&image, with_hint) {
+                (_, false) => None,
+                (Some(image), true) => Some(write_hint(storage, self.segment.id, image)?),
+                (None, true) => {
+                    let (store, segment) = (core.catalog.lock().store, &self.segment);
+                    let (start, end) = (self.first_record, self.bytes);
+                    Some(rebuild_hint(Some(storage), store, segment, start, end, |_| ())?)
+                }
+            };
+            Ok((image, hint_bytes))
+        });
+        let (image, hint_bytes) = match result {
+            Ok(done) => done,
             Err(error) => {
                 self.segment.retire();
                 return Err(error);
             }
         };
-        let segment = self.segment.sealed(self.bytes, read_method);
+        let segment = self.segment.sealed(self.bytes, core.options.read_method);
         let sealed = SealedSegment {
             segment: self.segment.id,
             bytes: self.bytes,
@@ -289,9 +381,43 @@ impl Writing {
             seqnos: self.seqnos,
             tombstone_bytes: self.tombstone_bytes,
             sealed: true,
-            hint_bytes: Some(hint_bytes),
+            hint_bytes,
             ..SegmentState::empty(Arc::new(segment), self.first_record)
         };
-        Ok(Output { state, sealed })
+        Ok(Output { state, sealed, image })
+    }
+}
+
+/// Copies of records that were read, to be judged together.
+#[derive(Default)]
+struct Batch {
+    bodies: Vec<u8>,
+    /// Of each: offset and length of its frame, and where its body ends in `bodies`.
+    frames: Vec<(u32, u32, usize)>,
+}
+
+impl Batch {
+    fn push(&mut self, frame: &Frame<'_>) {
+        self.bodies.extend_from_slice(frame.body);
+        self.frames.push((frame.offset, frame.length, self.bodies.len()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.frames.len() == JUDGED_PER_HOLD || self.bodies.len() > BATCH_BYTES_MAX
+    }
+
+    fn frames(&self) -> Vec<Frame<'_>> {
+        let mut start = 0;
+        let frames = self.frames.iter().map(|(offset, length, end)| {
+            let body = self.bodies.get(start..*end).unwrap_or_default();
+            start = *end;
+            Frame { offset: *offset, length: *length, body }
+        });
+        frames.collect()
+    }
+
+    fn clear(&mut self) {
+        self.bodies.clear();
+        self.frames.clear();
     }
 }

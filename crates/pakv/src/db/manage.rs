@@ -97,7 +97,7 @@ impl Db {
     /// As [`Db::compact`]; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn maintain(&self) -> Result<()> {
         self.core().check_writable()?;
-        self.core().housekeep(None)
+        self.core().housekeep(None, true)
     }
 
     /// The store in figures. Costs no more than looking at each segment's.

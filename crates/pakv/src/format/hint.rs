@@ -158,6 +158,11 @@ impl HintEncoder {
         (at, std::mem::take(&mut self.ready))
     }
 
+    /// How many bytes were handed out.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Completes the file; what [`HintEncoder::take`] gives then is its end.
     pub(crate) fn finish(&mut self, segment_bytes: u32) -> postcard::Result<()> {
         self.frame_block()?;

@@ -12,7 +12,7 @@ use crate::index::SegmentState;
 use crate::keydir::{KeyDir, KeyEntry};
 use crate::options::Options;
 use crate::planted::{Bug, planted};
-use crate::segment::{Segment, load_hint, rebuild_hint};
+use crate::segment::{NoHint, Segment, load_hint, may_lack_hint, rebuild_hint, visit_records};
 use crate::stats::RecoveryReport;
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -164,6 +164,16 @@ fn load_segment(
     });
     let (hint_bytes, rebuilt) = match hint {
         Ok(hint_bytes) if gathered.agrees_with(sealed) => (Some(hint_bytes), false),
+        Err(NoHint::Missing)
+            if may_lack_hint(options, sealed.bytes.into(), sealed.records.into()) =>
+        {
+            visit_records(&segment, first_record, sealed.bytes, |entry| {
+                gathered.add(id, entry);
+                Ok(())
+            })?;
+            gathered.check_agrees_with(sealed, &segment, first_record)?;
+            (None, false)
+        }
         _ => {
             let mut rebuild = |target: Option<&dyn Storage>| {
                 gathered = Gathered::default();
@@ -182,10 +192,7 @@ fn load_segment(
                     Err(error) => return Err(error),
                 }
             };
-            if !gathered.agrees_with(sealed) {
-                let reason = "its records are not those that the manifest describes";
-                return Err(segment.corrupt(first_record, reason));
-            }
+            gathered.check_agrees_with(sealed, &segment, first_record)?;
             (hint_bytes, true)
         }
     };
@@ -268,6 +275,19 @@ impl Gathered {
             keys = rest;
             HintEntry { offset, length, seqno, kind, key }
         })
+    }
+
+    fn check_agrees_with(
+        &self,
+        sealed: &SealedSegment,
+        segment: &Segment,
+        first_record: u32,
+    ) -> Result<()> {
+        if self.agrees_with(sealed) {
+            return Ok(());
+        }
+        let reason = "its records are not those that the manifest describes";
+        Err(segment.corrupt(first_record, reason))
     }
 
     fn agrees_with(&self, sealed: &SealedSegment) -> bool {

@@ -8,8 +8,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-pub(crate) use hints::{HintWriter, hint_entry, load_hint, rebuild_hint};
-pub(crate) use reader::{FrameReader, Next};
+pub(crate) use hints::{
+    HintImage, NoHint, hint_entry, load_hint, may_lack_hint, rebuild_hint, visit_records,
+    write_hint,
+};
+pub(crate) use reader::{Frame, FrameReader, Next};
 
 use crate::error::{Error, Result};
 use crate::format::record::{Op, Record, SegmentHeader, encode_segment_start};

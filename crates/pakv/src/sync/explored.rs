@@ -98,10 +98,7 @@ pub(crate) struct RwLock<T>(shuttled::RwLock<T>);
 
 pub(crate) type RwLockReadGuard<'a, T> = shuttled::RwLockReadGuard<'a, T>;
 
-pub(crate) struct RwLockWriteGuard<'a, T> {
-    lock: &'a RwLock<T>,
-    held: Option<shuttled::RwLockWriteGuard<'a, T>>,
-}
+pub(crate) type RwLockWriteGuard<'a, T> = shuttled::RwLockWriteGuard<'a, T>;
 
 impl<T> RwLock<T> {
     pub(crate) fn new(value: T) -> Self {
@@ -113,27 +110,8 @@ impl<T> RwLock<T> {
     }
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
-        let held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        RwLockWriteGuard { lock: self, held: Some(held) }
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl<T> Deref for RwLockWriteGuard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        self.held.as_ref().expect(HELD)
-    }
-}
-
-impl<T> DerefMut for RwLockWriteGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.held.as_mut().expect(HELD)
-    }
-}
-
-pub(crate) fn let_others_in<T>(guard: &mut RwLockWriteGuard<'_, T>) {
-    guard.held = None;
-    guard.held = guard.lock.write().held;
 }
 
 /// Looked at and set between others' steps, which shuttle learns by the load of an atomic.

@@ -8,6 +8,7 @@ mod crash_states; // what a crash in compaction or rotation can leave, made by c
 mod damage; // a byte flipped, a file cut, lost, swapped or newer: the truth or a typed error
 mod errors; // what bad calls get, and how it reads
 mod fixtures;
+mod hintless; // sealed segments of small records that have no hint
 mod history; // for the others: a store whose every state is known
 mod hostile; // what a stranger may have put into the directory: nothing outside it is touched
 mod limits; // each limit below, at and above it
