@@ -21,6 +21,8 @@ pub(crate) struct Signal {
     written: AtomicU64,
     /// How many they were when the thread was last woken for them.
     looked_at: AtomicU64,
+    /// After how many it is woken again.
+    look_every: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -29,8 +31,9 @@ struct State {
     due: Option<Instant>,
 }
 
-/// The background thread looks at the segments' figures after this many bytes were written.
-const LOOK_EVERY_BYTES: u64 = 256 * 1024;
+/// The background thread looks at the segments' figures after this many bytes were written, or a
+/// sixteenth of a segment: with the store grows the number of segments that there are to look at.
+const LOOK_EVERY_BYTES_MIN: u64 = 256 * 1024;
 /// Keys that expire close together are taken out together.
 const SWEEP_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// A clock may jump: expiry is looked at this often even if nothing is due.
@@ -52,16 +55,23 @@ impl Signal {
             stopping: AtomicBool::new(false),
             written: AtomicU64::new(0),
             looked_at: AtomicU64::new(0),
+            look_every: AtomicU64::new(LOOK_EVERY_BYTES_MIN),
         }
     }
 
     /// Writes have made the log longer.
     pub(crate) fn wrote(&self, bytes: u64) {
         let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if written.saturating_sub(self.looked_at.load(Ordering::Relaxed)) >= LOOK_EVERY_BYTES {
+        let since = written.saturating_sub(self.looked_at.load(Ordering::Relaxed));
+        if since >= self.look_every.load(Ordering::Relaxed) {
             self.looked_at.store(written, Ordering::Relaxed);
             self.wake();
         }
+    }
+
+    /// Segments have this size now.
+    pub(crate) fn look_by_segments_of(&self, bytes: u64) {
+        self.look_every.store(LOOK_EVERY_BYTES_MIN.max(bytes / 16), Ordering::Relaxed);
     }
 
     pub(crate) fn wake(&self) {

@@ -12,7 +12,8 @@
 //! - The keydir moves by compare-and-swap on the record: what a user wrote meanwhile stays.
 //! - Memory is below 32 MiB, whatever the size of the store: a buffer to read, one to write, and the
 //!   keys of a run's outputs up to 12 MiB, past which outputs are read again while the keydir
-//!   follows. But for values beyond that: the buffers have room for the largest record.
+//!   follows. Beyond that there is one record, where it is larger: the buffer to read holds a whole
+//!   one, because nothing is copied before its checksum was found right.
 
 #[cfg(test)]
 mod model;

@@ -64,7 +64,7 @@ const SEGMENTS: u64 = 48;
 /// …or, while it is filled and has next to no garbage, this many of at least…
 const SEGMENTS_FILLING: u64 = 32;
 /// …so many times the smallest size: each seal costs a few syncs.
-const FILLING_BYTES_MIN: u64 = 4;
+const FILLING_BYTES_MIN: u64 = 2;
 /// A run copies at most this many segments' worth of live bytes, so that it publishes, and gives
 /// space back, often.
 const SEGMENTS_PER_RUN: u64 = 4;
@@ -425,8 +425,8 @@ mod tests {
         let policy = policy();
         let size =
             |bytes, live| space(&[segment(1, bytes, live, 0, (1, 9))]).segment_bytes(&policy);
-        assert_eq!(size(0, 0), 4 * MIB, "nothing yet, so no garbage");
-        assert_eq!(size(10 * MIB, 10 * MIB), 4 * MIB, "filling");
+        assert_eq!(size(0, 0), 2 * MIB, "nothing yet, so no garbage");
+        assert_eq!(size(10 * MIB, 10 * MIB), 2 * MIB, "filling");
         assert_eq!(size(10 * MIB, 8 * MIB), MIB);
         let of_many = size(480 * MIB, 400 * MIB);
         assert!((10 * MIB..11 * MIB).contains(&of_many), "{of_many}");

@@ -111,7 +111,9 @@ pub(crate) fn look(core: &Core, reclaimed: u64) -> f64 {
     let (sealed, active) = super::facts(core);
     sealed.iter().chain(&active).for_each(|facts| space.add(facts));
     let pressure = space.pressure(&policy, reclaimed);
-    core.pressure.segment_bytes.store(space.segment_bytes(&policy), Ordering::Relaxed);
+    let segment_bytes = space.segment_bytes(&policy);
+    core.pressure.segment_bytes.store(segment_bytes, Ordering::Relaxed);
+    core.worker.look_by_segments_of(segment_bytes);
     core.pressure.set(pressure);
     pressure
 }

@@ -67,8 +67,10 @@ struct Writing {
     file: Arc<dyn StorageFile>,
     first_record: u32,
     image: HintImage,
-    /// Bytes that are in the file or in `buffer`.
+    /// Bytes that are in the file or in `buffer`…
     bytes: u32,
+    /// …and those in the file.
+    written: u64,
     buffer: Vec<u8>,
     records: u32,
     tombstone_bytes: u64,
@@ -264,6 +266,7 @@ impl<'a> Rewriter<'a> {
             first_record,
             image,
             bytes: first_record,
+            written: u64::from(first_record),
             buffer: Vec::new(),
             records: 0,
             tombstone_bytes: 0,
@@ -315,9 +318,18 @@ impl Writing {
         // whole.
         let record = Record { unsynced: 0, batch_rest: 0, ..*record };
         let (salt, offset) = (self.segment.salt, self.bytes);
-        let length =
-            frame::append(&mut self.buffer, salt, offset, |buffer| encode_into(&record, buffer))
-                .map_err(encode_error)?;
+        let buffer = &mut self.buffer;
+        let (length, rest) = if record.op.bytes_max() > WRITE_BYTES as u64 {
+            record.append_without_value(buffer, salt, offset).map_err(encode_error)?
+        } else {
+            let body = |buffer: &mut Vec<u8>| encode_into(&record, buffer);
+            (frame::append(buffer, salt, offset, body).map_err(encode_error)?, &[][..])
+        };
+        if !rest.is_empty() {
+            self.write_out()?;
+            self.write_at(rest, self.written)?;
+            self.written += rest.len() as u64;
+        }
         self.image.push(&hint_entry(&record, offset, length))?;
         self.bytes += length;
         self.records += 1;
@@ -326,22 +338,26 @@ impl Writing {
         }
         self.seqnos.add(record.seqno);
         if self.buffer.len() >= WRITE_BYTES {
-            self.flush()?;
+            self.write_out()?;
         }
         Ok(u64::from(length))
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let offset = u64::from(self.bytes) - self.buffer.len() as u64;
-        write_all_at(&*self.file, &self.buffer, offset)
-            .map_err(Error::io("write to", self.segment.path.as_path()))?;
+    /// Writes what was gathered.
+    fn write_out(&mut self) -> Result<()> {
+        self.write_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
-        self.buffer.shrink_to(4 * WRITE_BYTES);
         Ok(())
     }
 
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        write_all_at(&*self.file, bytes, offset)
+            .map_err(Error::io("write to", self.segment.path.as_path()))
+    }
+
     fn finish(mut self, core: &Core, with_hint: bool) -> Result<Output> {
-        let result = self.flush().and_then(|()| {
+        let result = self.write_out().and_then(|()| {
             if planted(Bug::NoSyncOfOutputs) {
                 return Ok(());
             }

@@ -86,6 +86,36 @@ pub(crate) fn append(
     Ok(length)
 }
 
+/// Appends the beginning of a finished frame that will stand at `offset`, up to where `rest`
+/// follows, which is the end of its body and too large to be copied. Returns the whole frame's
+/// length.
+///
+/// # Errors
+/// Those of `head`, and a frame that is too long; the buffer is then not to be used.
+pub(crate) fn append_head(
+    buffer: &mut Vec<u8>,
+    salt: u32,
+    offset: u32,
+    head: impl FnOnce(&mut Vec<u8>) -> postcard::Result<()>,
+    rest: &[u8],
+) -> postcard::Result<u32> {
+    let start = buffer.len();
+    let head_length = append_unsealed(buffer, head)?;
+    let too_long = |_| postcard::Error::SerializeBufferFull;
+    let rest_length = u32::try_from(rest.len()).map_err(too_long)?;
+    let length =
+        head_length.checked_add(rest_length).ok_or(postcard::Error::SerializeBufferFull)?;
+    let frame = buffer.get_mut(start..).unwrap_or_default();
+    if let Some((checksum, checked)) = frame.split_at_mut_checked(LENGTH_AT) {
+        if let Some(field) = checked.first_chunk_mut() {
+            *field = (length - FRAME_HEADER_BYTES as u32).to_le_bytes();
+        }
+        let crc = crc32c::crc32c_append(seed(salt, offset), checked);
+        checksum.copy_from_slice(&crc32c::crc32c_append(crc, rest).to_le_bytes());
+    }
+    Ok(length)
+}
+
 /// The checksum and body length that `bytes` claim to start with.
 fn header(bytes: &[u8]) -> Option<(u32, u32)> {
     let [c0, c1, c2, c3, l0, l1, l2, l3] = *bytes.first_chunk::<FRAME_HEADER_BYTES>()?;

@@ -70,6 +70,32 @@ impl<'a> Record<'a> {
         frame::append_unsealed(buffer, |buffer| encode_into(self, buffer))
     }
 
+    /// Appends the record to `buffer` as a finished frame that will stand at `offset`, but for its
+    /// value, which is to follow; returns the frame's length and the value.
+    pub(crate) fn append_without_value(
+        &self,
+        buffer: &mut Vec<u8>,
+        salt: u32,
+        offset: u32,
+    ) -> postcard::Result<(u32, &'a [u8])> {
+        let (op, value) = match self.op {
+            Op::Set { expires_at_ms, key, value } => {
+                (Op::Set { expires_at_ms, key, value: &[] }, value)
+            }
+            Op::Tombstone { .. } => (self.op, &[][..]),
+        };
+        let head = |buffer: &mut Vec<u8>| {
+            encode_into(&Self { op, ..*self }, buffer)?;
+            if !value.is_empty() {
+                // The value comes last: a length of none, in one byte, and nothing.
+                buffer.pop();
+                encode_into(&(value.len() as u64), buffer)?;
+            }
+            Ok(())
+        };
+        Ok((frame::append_head(buffer, salt, offset, head, value)?, value))
+    }
+
     /// Whether a body can be decoded: for bodies by the million, most of which cannot.
     pub(crate) fn is_record(body: &[u8]) -> bool {
         postcard::take_from_bytes::<Record<'_>>(body)
@@ -115,6 +141,11 @@ mod tests {
                 assert_eq!(length as usize, buffer.len());
                 assert!(u64::from(length) <= op.bytes_max(), "{length} for {op:?}");
                 frame::seal(&mut buffer, 1, 2);
+                let mut parts = Vec::new();
+                let (of_parts, rest) =
+                    record.append_without_value(&mut parts, 1, 2).expect("it encodes");
+                parts.extend_from_slice(rest);
+                assert_eq!((of_parts, &parts), (length, &buffer), "in two parts it is the same");
                 let body = frame::body(&buffer, 1, 2).expect("its checksum is right");
                 assert_eq!(Record::decode(body), Ok(record));
             }

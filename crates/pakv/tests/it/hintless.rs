@@ -126,6 +126,33 @@ fn damage_of_a_segment_without_a_hint_is_an_error_at_the_open() -> Result<()> {
     db.close()
 }
 
+/// They are not gathered with others before they are written.
+#[test]
+fn large_values_between_small_ones_are_copied_whole() -> Result<()> {
+    let dir = files::scratch();
+    let db = options().segment_bytes(64 << 20).open(dir.path())?;
+    let sizes = [0, 1, 262_000, 262_144, 262_145, 3_000_000, 10, 9_000_000, 2];
+    let value = |size: usize| -> Vec<u8> { (0..size).map(|at| (at / 3 + size) as u8).collect() };
+    for _ in 0..2 {
+        for (number, size) in (0..).zip(sizes) {
+            db.set(key(number), value(size))?;
+        }
+    }
+    let report = db.compact()?;
+    assert_eq!(report.records_copied, sizes.len() as u64);
+    let check = |db: &Db| {
+        for (number, size) in (0..).zip(sizes) {
+            assert!(db.get(key(number))? == Some(value(size)), "the value of {size} bytes");
+        }
+        Ok(())
+    };
+    check(&db)?;
+    db.close()?;
+    let db = options().open(dir.path())?;
+    check(&db)?;
+    db.close()
+}
+
 /// Where a run's outputs have more keys than memory for them, they are read again.
 #[test]
 fn a_run_of_very_many_keys_moves_them_all() -> Result<()> {
