@@ -28,7 +28,7 @@ use crate::segment::Files;
 use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
 use crate::storage::{LockGuard, Storage};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, RwLock, let_others_in};
+use crate::sync::{Condvar, Mutex, RwLock};
 use crate::worker::Signal;
 
 /// How many places follow to a new image of the keydir under one hold of the index's lock.
@@ -166,15 +166,14 @@ impl Core {
         let Some(mut merge) = merge else { return };
         while merge.note_gone(&self.index.read().keydir) {}
         let Some(next) = merge.build(|| self.merger.is_stopping()) else { return };
-        let mut index = self.index.write();
-        index.keydir.set_next(next);
+        self.index.write().keydir.set_next(next);
         let replaced = loop {
-            let_others_in(&mut index);
-            if let Some(replaced) = index.keydir.move_places(MOVES_PER_HOLD) {
+            let replaced = self.index.write().keydir.move_places(MOVES_PER_HOLD);
+            if replaced.is_some() {
                 break replaced;
             }
         };
-        drop(index);
+        // Without the lock: it can be large.
         drop(replaced);
     }
 

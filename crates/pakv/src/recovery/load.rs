@@ -168,7 +168,7 @@ fn load_segment(
             if may_lack_hint(options, sealed.bytes.into(), sealed.records.into()) =>
         {
             visit_records(&segment, first_record, sealed.bytes, |entry| {
-                gathered.add(id, entry);
+                gathered.add(entry);
                 Ok(())
             })?;
             gathered.check_agrees_with(sealed, &segment, first_record)?;
