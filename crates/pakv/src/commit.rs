@@ -366,6 +366,7 @@ impl Core {
         if group.buffer.is_empty() {
             return existed;
         }
+        active.segment.settle(active.bytes);
         let now_ms = self.now_ms();
         let mut index = self.index.write();
         let mut records = 0;
@@ -403,6 +404,8 @@ impl Core {
         let mut catalog = self.catalog.lock();
         let id = catalog.next_segment;
         let (segment, first_record) = Segment::create(&self.storage, catalog.store, id)?;
+        let options = &self.options;
+        let segment = segment.growing(first_record, options.segment_bytes, options.read_method);
         let segment = Arc::new(segment);
         let mut next = catalog.clone();
         next.next_segment = SegmentId(id.0 + 1);

@@ -27,12 +27,12 @@ pub enum Durability {
     Buffered,
 }
 
-/// How records of sealed segments are read.
+/// How records are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadMethod {
-    /// Through a read-only mapping of the file: the fastest. If another program truncates a segment
-    /// while it is mapped, or the disk fails under it, the operating system ends the process
-    /// (SIGBUS). The default.
+    /// Through a read-only mapping of the file, the active segment's too: the fastest. If another
+    /// program truncates a segment while it is mapped, or the disk fails under it, the operating
+    /// system ends the process (SIGBUS). The default.
     #[default]
     Mapped,
     /// With one positional read a record: slower by a system call, and a failing disk is an error.
@@ -180,7 +180,7 @@ impl Options {
         self
     }
 
-    /// How sealed segments are read. Default: [`ReadMethod::Mapped`].
+    /// How records are read. Default: [`ReadMethod::Mapped`].
     pub fn read_method(mut self, method: ReadMethod) -> Self {
         self.read_method = method;
         self

@@ -5,14 +5,16 @@
 //! pending, so that a crash may find it done or not. After that every call fails and changes
 //! nothing.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use fastrand::Rng;
-use pakv::storage::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile};
+use pakv::storage::{Lock, LockGuard, Mapped, Mapping, PathKind, Storage, StorageFile};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::crash::{CrashMode, crash};
@@ -73,7 +75,7 @@ struct Machine {
     /// How many bytes all files together may have.
     space: usize,
     locked: bool,
-    maps: Vec<(InodeId, usize, Weak<Snapshot>)>,
+    maps: Vec<Weak<SimMap>>,
     violations: Vec<String>,
 }
 
@@ -87,13 +89,54 @@ enum Gate {
     Fail(FaultError),
 }
 
-/// A mapping: the bytes as they were. Mapped files must not change, which the machine watches.
-#[derive(Debug)]
-struct Snapshot(Vec<u8>);
+/// A mapping: a view of the page cache, like reads, but without a call that could fail. What is
+/// settled must not change and must be there, which the machine watches.
+struct SimMap {
+    machine: Arc<Mutex<Machine>>,
+    inode: InodeId,
+    name: String,
+    reach: u64,
+    settled: AtomicU64,
+}
 
-impl AsRef<[u8]> for Snapshot {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+impl fmt::Debug for SimMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimMap({})", self.name)
+    }
+}
+
+impl SimMap {
+    fn note(&self, machine: &mut Machine, what: &str, end: u64) {
+        machine.violations.push(format!("{} is {what} {end}, where it does not reach", self.name));
+    }
+}
+
+impl Mapped for SimMap {
+    fn reach(&self) -> u64 {
+        self.reach
+    }
+
+    fn settle(&self, end: u64) {
+        let mut machine = lock(&self.machine);
+        if end > machine.disk.inode_mut(self.inode).live.len() as u64 {
+            self.note(&mut machine, "settled up to", end);
+        }
+        self.settled.fetch_max(end, Ordering::Relaxed);
+    }
+
+    fn bytes(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>> {
+        let end = offset.checked_add(len as u64)?;
+        if end > self.reach.min(self.settled.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let mut machine = lock(&self.machine);
+        let range = to_usize(offset).ok()?..to_usize(end).ok()?;
+        let bytes = machine.disk.inode_mut(self.inode).live.get(range).map(<[u8]>::to_vec);
+        if bytes.is_none() {
+            // On a real machine that is SIGBUS.
+            self.note(&mut machine, "touched up to", end);
+        }
+        bytes.map(Cow::Owned)
     }
 }
 
@@ -313,11 +356,14 @@ impl Machine {
 
     fn change_file(&mut self, inode: InodeId, name: &str, op: FileOp) {
         let changed_from = match &op {
-            FileOp::Write { offset, .. } => *offset,
-            FileOp::SetLen(len) => *len,
+            FileOp::Write { offset, .. } => *offset as u64,
+            FileOp::SetLen(len) => *len as u64,
         };
-        self.maps.retain(|(_, _, map)| map.strong_count() > 0);
-        if self.maps.iter().any(|(id, len, _)| *id == inode && changed_from < *len) {
+        self.maps.retain(|map| map.strong_count() > 0);
+        let shows = |map: Arc<SimMap>| {
+            map.inode == inode && changed_from < map.settled.load(Ordering::Relaxed)
+        };
+        if self.maps.iter().filter_map(Weak::upgrade).any(shows) {
             self.violations.push(format!("{name} is changed at {changed_from} while it is mapped"));
         }
         self.disk.inode_mut(inode).change(op);
@@ -544,10 +590,14 @@ impl StorageFile for SimFile {
         if let Gate::Fail(error) = gate {
             return Err(error.to_error());
         }
-        let len = to_usize(len)?;
-        let bytes = self.inode(&mut machine).live.get(..len).map(<[u8]>::to_vec);
-        let map = Arc::new(Snapshot(bytes.ok_or(io::ErrorKind::UnexpectedEof)?));
-        machine.maps.push((self.inode, len, Arc::downgrade(&map)));
+        let map = Arc::new(SimMap {
+            machine: self.machine.clone(),
+            inode: self.inode,
+            name: self.name.clone(),
+            reach: len,
+            settled: AtomicU64::new(0),
+        });
+        machine.maps.push(Arc::downgrade(&map));
         unless_last(gate, map as Mapping)
     }
 }

@@ -151,19 +151,29 @@ fn a_killed_process_loses_nothing_but_its_lock_and_a_later_power_cut_may() -> Ou
 }
 
 #[test]
-fn a_removed_file_stays_readable_and_a_mapping_must_not_change() -> Outcome {
+fn a_removed_file_stays_readable_and_what_is_settled_must_not_change() -> Outcome {
     let machine = machine()?;
     let file = machine.create("a")?;
     write(&file, b"bytes", 0)?;
-    let map = file.map(5)?;
+    let map = file.map(100)?;
+    assert_eq!(map.bytes(0, 1), None, "nothing is settled yet");
+    map.settle(5);
     machine.remove("a")?;
     let mut bytes = [0; 5];
     assert_eq!(file.read_at(&mut bytes, 0)?, 5);
-    assert_eq!((&bytes, (*map).as_ref()), (b"bytes", &b"bytes"[..]));
+    assert_eq!((&bytes, map.bytes(0, 5).as_deref()), (b"bytes", Some(&b"bytes"[..])));
     write(&file, b"more", 5)?;
+    assert_eq!(map.bytes(0, 9), None, "written and not settled");
+    map.settle(9);
+    assert_eq!(map.bytes(4, 3).as_deref(), Some(&b"smo"[..]));
     assert_eq!(machine.violations(), Vec::<String>::new());
+    map.settle(10);
+    assert_eq!(machine.violations().len(), 1, "there is no tenth byte");
+    assert_eq!(map.bytes(0, 10), None);
+    assert_eq!(machine.violations().len(), 2, "which would have been SIGBUS");
     file.set_len(3)?;
-    assert_eq!(machine.violations().len(), 1);
+    write(&file, b"x", 0)?;
+    assert_eq!(machine.violations().len(), 4);
     Ok(())
 }
 

@@ -81,9 +81,14 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
     check_numbers(&**storage, &catalog, catalog.next_seqno)?;
     let mut loaded = load::load_sealed(options, storage, &catalog, &mut report)?;
     let replayed = match catalog.active {
-        Some(active) => {
-            Some(replay::replay_active(storage, &catalog, active, &mut loaded, &mut report)?)
-        }
+        Some(active) => Some(replay::replay_active(
+            options,
+            storage,
+            &catalog,
+            active,
+            &mut loaded,
+            &mut report,
+        )?),
         None => None,
     };
     check_numbers(&**storage, &catalog, loaded.newest_seqno)?;
@@ -91,7 +96,7 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
     remove_orphans(&**storage, &mut catalog, &mut report)?;
     let active = match replayed {
         Some(active) => active,
-        None => begin_first_segment(storage, &mut catalog, &mut loaded)?,
+        None => begin_first_segment(options, storage, &mut catalog, &mut loaded)?,
     };
     Ok(finish(options, catalog, loaded, Some(active), Some(lock), report))
 }
@@ -212,6 +217,7 @@ fn new_store_id() -> StoreId {
 }
 
 fn begin_first_segment(
+    options: &Options,
     storage: &Arc<dyn Storage>,
     catalog: &mut Manifest,
     loaded: &mut Loaded,
@@ -221,6 +227,7 @@ fn begin_first_segment(
     catalog.next_segment = SegmentId(id.0 + 1);
     catalog.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
     manifest::replace(&**storage, catalog)?;
+    let segment = segment.growing(first_record, options.segment_bytes, options.read_method);
     let segment = Arc::new(segment);
     loaded.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
     Ok(Active {

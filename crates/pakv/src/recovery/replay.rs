@@ -15,6 +15,7 @@ use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::format::record::Record;
 use crate::format::{SEQNO_MAX, SeqNo};
 use crate::index::SegmentState;
+use crate::options::Options;
 use crate::planted::{Bug, planted};
 use crate::segment::{FrameReader, Next, Segment, hint_entry};
 use crate::stats::RecoveryReport;
@@ -39,15 +40,19 @@ struct Replayed {
 /// # Errors
 /// [`Error::Corrupt`] where bytes known durable are damaged.
 pub(crate) fn replay_active(
+    options: &Options,
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,
     active: ActiveSegment,
     loaded: &mut Loaded,
     report: &mut RecoveryReport,
 ) -> Result<Active> {
-    let replayed = replay(storage, catalog, active, true, report)?;
+    let mut replayed = replay(storage, catalog, active, true, report)?;
     let Replayed { file_bytes, good_bytes, known_synced, .. } = replayed;
     make_durable(&replayed.segment, known_synced, good_bytes, file_bytes)?;
+    // Only now: the tail is cut and nothing is written again.
+    replayed.segment =
+        replayed.segment.growing(good_bytes, options.segment_bytes, options.read_method);
     let state = take_in(replayed, loaded);
     Ok(Active {
         file: state.segment.file()?,

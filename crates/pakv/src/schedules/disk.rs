@@ -1,6 +1,7 @@
 //! A disk in memory for exploring schedules: before and after each call others may run. It notices
 //! what no user of a storage may do, and can be told to fail or to lie.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::storage::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile};
+use crate::storage::{Lock, LockGuard, Mapped, Mapping, PathKind, Storage, StorageFile};
 
 /// Clones are the same disk.
 #[derive(Debug, Clone, Default)]
@@ -220,24 +221,43 @@ impl StorageFile for File {
     }
 
     fn map(&self, len: u64) -> io::Result<Mapping> {
-        let len = usize::try_from(len).expect("it is in memory");
-        let bytes = hold(&self.inode.bytes).get(..len).map(<[u8]>::to_vec);
-        let bytes = bytes.ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Arc::new(Mapped { disk: self.disk.clone(), inode: self.inode.clone(), bytes }))
+        let (disk, inode) = (self.disk.clone(), self.inode.clone());
+        Ok(Arc::new(Map { disk, inode, reach: len, settled: AtomicU64::new(0) }))
     }
 }
 
-/// What was mapped must not change: the bytes as they were will do.
-struct Mapped {
+/// Shows the bytes as they are now: what is settled must not change, and whoever read it too soon
+/// would see so.
+#[derive(Debug)]
+struct Map {
     disk: Disk,
     inode: Arc<Inode>,
-    bytes: Vec<u8>,
+    reach: u64,
+    settled: AtomicU64,
 }
 
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
+impl Mapped for Map {
+    fn reach(&self) -> u64 {
+        self.reach
+    }
+
+    fn settle(&self, end: u64) {
+        self.settled.fetch_max(end, Ordering::SeqCst);
+    }
+
+    fn bytes(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>> {
         step();
         self.disk.check_there(&self.inode);
-        &self.bytes
+        let end = offset + len as u64;
+        if end > self.reach.min(self.settled.load(Ordering::SeqCst)) {
+            return None;
+        }
+        let (start, end) = (usize::try_from(offset).ok()?, usize::try_from(end).ok()?);
+        let bytes = hold(&self.inode.bytes).get(start..end).map(<[u8]>::to_vec);
+        if bytes.is_none() {
+            let what = format!("{} is touched past its end through a mapping", self.inode.name);
+            hold(&self.disk.0.violations).push(what);
+        }
+        bytes.map(Cow::Owned)
     }
 }

@@ -47,11 +47,13 @@ pub(crate) struct Files {
 
 /// Where records are read from.
 enum Source {
-    /// One positional read a record. The active segment, and sealed ones where the options say so.
+    /// One positional read a record: where the options say so, and where mapping is impossible.
     File(Arc<dyn StorageFile>),
     /// The mapping of a sealed segment. Its file is not kept open: a store may have more segments
     /// than a process may have files.
     Mapped(Mapping),
+    /// The active segment, mapped as far as segments usually go; by positional reads beyond.
+    Growing { map: Mapping, file: Arc<dyn StorageFile> },
 }
 
 impl std::fmt::Debug for Source {
@@ -59,6 +61,7 @@ impl std::fmt::Debug for Source {
         f.write_str(match self {
             Source::File(_) => "File",
             Source::Mapped(_) => "Mapped",
+            Source::Growing { .. } => "Growing",
         })
     }
 }
@@ -150,18 +153,49 @@ impl Segment {
         }
     }
 
+    /// The same segment as the active one: what is there, `bytes`, and what will be appended is
+    /// read through a mapping, once it is [settled](Self::settle). `segment_bytes` is the size at
+    /// which it will be sealed.
+    ///
+    /// Where the operating system cannot map it, positional reads go on: slower, and as right.
+    #[must_use]
+    pub(crate) fn growing(mut self, bytes: u32, segment_bytes: u64, method: ReadMethod) -> Self {
+        if let (Source::File(file), ReadMethod::Mapped) = (&self.source, method)
+            && let Ok(map) = file.map(segment_bytes.max(u64::from(bytes)))
+        {
+            map.settle(u64::from(bytes));
+            self.source = Source::Growing { map, file: file.clone() };
+        }
+        self
+    }
+
+    /// What stands before `end` does not change any more. To be said before the index points at it.
+    pub(crate) fn settle(&self, end: u32) {
+        if let Source::Growing { map, .. } = &self.source {
+            map.settle(u64::from(end));
+        }
+    }
+
     /// The same segment once it is sealed: `bytes` long, and from here on it may be read through a
     /// mapping. Readers of this one go on as they are.
     ///
     /// Where the operating system cannot map it, positional reads go on: slower, and as right.
     pub(crate) fn sealed(&self, bytes: u32, method: ReadMethod) -> Self {
+        let bytes = u64::from(bytes);
+        let map_anew = |file: &Arc<dyn StorageFile>| {
+            let map = file.map(bytes).inspect(|map| map.settle(bytes));
+            map.map_or_else(|_| Source::File(file.clone()), Source::Mapped)
+        };
         let source = match &self.source {
-            Source::File(file) if method == ReadMethod::Mapped => {
-                let map = file.map(u64::from(bytes));
-                map.map_or_else(|_| Source::File(file.clone()), Source::Mapped)
-            }
-            Source::File(file) => Source::File(file.clone()),
             Source::Mapped(map) => Source::Mapped(map.clone()),
+            // What is mapped already is not looked up again, page by page. A segment that was
+            // sealed early gives the rest of its addresses back.
+            Source::Growing { map, .. } if (bytes..=2 * bytes).contains(&map.reach()) => {
+                Source::Mapped(map.clone())
+            }
+            Source::Growing { file, .. } => map_anew(file),
+            Source::File(file) if method == ReadMethod::Mapped => map_anew(file),
+            Source::File(file) => Source::File(file.clone()),
         };
         Self {
             id: self.id,
@@ -175,7 +209,7 @@ impl Segment {
     /// The file, opened again if need be.
     pub(crate) fn file(&self) -> Result<Arc<dyn StorageFile>> {
         match &self.source {
-            Source::File(file) => Ok(file.clone()),
+            Source::File(file) | Source::Growing { file, .. } => Ok(file.clone()),
             Source::Mapped(_) => self
                 .files
                 .storage
@@ -211,15 +245,18 @@ impl Segment {
     /// The same; `None` where the record is the one that `entry` says, but another key's.
     pub(crate) fn value_of(&self, entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let location = entry.location;
-        match &self.source {
-            Source::Mapped(map) => {
-                let start = location.offset as usize;
-                let bytes = (**map).as_ref().get(start..start + location.length as usize);
-                self.value_in(bytes.unwrap_or_default(), entry, key)
-            }
-            Source::File(file) => {
-                let mut bytes = vec![0; location.length as usize];
-                let read = read_up_to(&**file, &mut bytes, u64::from(location.offset))
+        let (offset, length) = (u64::from(location.offset), location.length as usize);
+        let mapped = match &self.source {
+            Source::Mapped(map) | Source::Growing { map, .. } => map.bytes(offset, length),
+            Source::File(_) => None,
+        };
+        match (mapped, &self.source) {
+            (Some(bytes), _) => self.value_in(&bytes, entry, key),
+            // Nothing is there: that is damage, which `value_in` has the words for.
+            (None, Source::Mapped(_)) => self.value_in(&[], entry, key),
+            (None, Source::File(file) | Source::Growing { file, .. }) => {
+                let mut bytes = vec![0; length];
+                let read = read_up_to(&**file, &mut bytes, offset)
                     .map_err(Error::io("read", self.path.as_path()))?;
                 self.value_in(bytes.get(..read).unwrap_or_default(), entry, key)
             }

@@ -9,6 +9,7 @@
 mod os;
 mod publish;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io;
@@ -98,13 +99,26 @@ pub trait StorageFile: Send + Sync + Debug {
     /// Makes bytes and length durable. After a failure the bytes may be lost whatever a second call
     /// says.
     fn sync(&self) -> io::Result<()>;
-    /// Maps the first `len` bytes, which must exist, for reading. The bytes must not change from
-    /// here on.
+    /// Maps the first `len` bytes for reading; the file may be shorter yet. Nothing of it is shown
+    /// before it is [settled](Mapped::settle).
     fn map(&self, len: u64) -> io::Result<Mapping>;
 }
 
 /// A mapped file, shared by its readers.
-pub type Mapping = Arc<dyn AsRef<[u8]> + Send + Sync>;
+pub type Mapping = Arc<dyn Mapped>;
+
+/// A file that is read without a call for each read, and that may still grow: it shows its bytes up
+/// to where they are settled, a range at a time. There is no view of all of it, because what is not
+/// settled may change or not be there.
+pub trait Mapped: Send + Sync + Debug {
+    /// How many bytes are mapped, whether they are there or not.
+    fn reach(&self) -> u64;
+    /// Shows the bytes before `end` from here on: they were written, and neither the bytes nor the
+    /// file's length below `end` change any more. An end that is no news does nothing.
+    fn settle(&self, end: u64);
+    /// The `len` bytes from `offset` on; `None` unless all of them are mapped and settled.
+    fn bytes(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>>;
+}
 
 /// Writes all of `buffer`, however many calls that takes.
 pub(crate) fn write_all_at(

@@ -1,13 +1,20 @@
 //! The real disk: the only file that names `std::fs`, and the only one that maps memory.
+//!
+//! Invariant of mapped files: what is settled is on the file and is not written or cut any more
+//! through the handle that mapped it. Both are asked here, at every call that could break it.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Lock, LockGuard, Mapping, PathKind, Storage, StorageFile, remove_if_there};
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use super::{Lock, LockGuard, Mapped, Mapping, PathKind, Storage, StorageFile, remove_if_there};
 use crate::format::{TEMPORARY_SUFFIX, own_file};
 
 /// A store's directory on the file system.
@@ -106,7 +113,7 @@ impl Storage for OsStorage {
             .create_new(true)
             .mode(0o600)
             .open(self.file(name))?;
-        Ok(Arc::new(OsFile(file)))
+        Ok(Arc::new(OsFile::new(file)))
     }
 
     fn open(&self, name: &str, writable: bool) -> io::Result<Arc<dyn StorageFile>> {
@@ -114,7 +121,7 @@ impl Storage for OsStorage {
         if writable && file.metadata()?.nlink() > 1 {
             file = self.own_copy(name, file)?;
         }
-        Ok(Arc::new(OsFile(file)))
+        Ok(Arc::new(OsFile::new(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -167,40 +174,115 @@ fn parent_of(path: &Path) -> &Path {
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    extent: Arc<Extent>,
+}
+
+/// What a file and its mappings must agree on.
+#[derive(Debug, Default)]
+struct Extent {
+    /// How long the file is at least.
+    len: AtomicU64,
+    /// The bytes before this are settled.
+    settled: AtomicU64,
+}
+
+impl OsFile {
+    fn new(file: File) -> Self {
+        Self { file, extent: Arc::default() }
+    }
+
+    /// What a mapping shows is neither written nor cut.
+    fn check_unsettled(&self, from: u64) -> io::Result<()> {
+        if from < self.extent.settled.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "these bytes are settled"));
+        }
+        Ok(())
+    }
+}
 
 impl StorageFile for OsFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
     }
 
     fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(buffer, offset)
+        self.check_unsettled(offset)?;
+        let written = self.file.write_at(buffer, offset)?;
+        let end = offset + written as u64;
+        // One thread at a time writes to a segment. If two did, the length would be found too
+        // small, which shows less than there is.
+        if self.extent.len.load(Ordering::Relaxed) < end {
+            self.extent.len.store(end, Ordering::Release);
+        }
+        Ok(written)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.check_unsettled(len)?;
+        // First: nothing past it may be settled while it goes.
+        let _ = self.extent.len.fetch_min(len, Ordering::AcqRel);
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
-    #[expect(unsafe_code, reason = "mapping a file is unsafe by nature; see the comment")]
     fn map(&self, len: u64) -> io::Result<Mapping> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        if self.len()? < len as u64 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let map = MmapOptions::new().len(len).map_raw_read_only(&self.file)?;
+        // Gets come in no order: what the disk would read ahead is nothing that is asked for next.
+        // Advice that is not taken costs speed alone.
+        let _ = map.advise(Advice::Random);
+        self.extent.len.fetch_max(self.len()?, Ordering::AcqRel);
+        Ok(Arc::new(OsMapping { map, extent: self.extent.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct OsMapping {
+    map: MmapRaw,
+    extent: Arc<Extent>,
+}
+
+/// A record that is larger than this is asked for as a whole before it is touched: page by page the
+/// disk would be read once for each.
+const ASKED_AT_ONCE_BYTES: usize = 16 * 1024;
+
+impl Mapped for OsMapping {
+    fn reach(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn settle(&self, end: u64) {
+        let end = end.min(self.extent.len.load(Ordering::Acquire));
+        self.extent.settled.fetch_max(end, Ordering::AcqRel);
+    }
+
+    #[expect(unsafe_code, reason = "reading mapped memory is unsafe by nature; see the comment")]
+    fn bytes(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>> {
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(len)?;
+        if end > self.map.len() || end as u64 > self.extent.settled.load(Ordering::Acquire) {
+            return None;
         }
-        // SAFETY: the engine maps sealed segments only, which neither it nor a second writer (the
-        // lock) changes. What remains is another program cutting the file under us, which ends the
-        // process with SIGBUS: stated at `ReadMethod::Mapped`, avoidable with
+        if len > ASKED_AT_ONCE_BYTES {
+            let _ = self.map.advise_range(Advice::WillNeed, start, len);
+        }
+        // SAFETY: the range lies within the mapping, which lives as long as the slice, and within
+        // the file: what is settled was written before. Nothing changes these bytes or cuts them
+        // off: not this handle (`check_unsettled`), not a second writer (the lock). The rest of the
+        // mapping may be past the end of the file, or written at this moment; no slice covers it.
+        // What remains is another program cutting the file under us, or the disk failing under a
+        // read, which end the process with SIGBUS: stated at `ReadMethod::Mapped`, avoidable with
         // `ReadMethod::Positional`.
-        let map = unsafe { memmap2::MmapOptions::new().len(len).map(&self.0) }?;
-        Ok(Arc::new(map))
+        let bytes = unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(start), len) };
+        Some(Cow::Borrowed(bytes))
     }
 }

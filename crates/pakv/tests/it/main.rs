@@ -13,6 +13,7 @@ mod history; // for the others: a store whose every state is known
 mod hostile; // what a stranger may have put into the directory: nothing outside it is touched
 mod limits; // each limit below, at and above it
 mod locking; // one writer; readers beside it that write nothing
+mod mapping; // files read through memory while they grow
 mod model; // random operations against the reference model
 mod prefix; // what a snapshot sees is a prefix of the order of writes
 mod recovery; // the active segment cut at every byte, torn tails, holes
