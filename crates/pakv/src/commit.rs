@@ -13,20 +13,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::active::Active;
 use crate::clock::is_expired;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FRAME_HEADER_BYTES};
-use crate::format::manifest::{ActiveSegment, SealedSegment};
 use crate::format::record::{Op, Record};
-use crate::format::{Location, SegmentId, SeqNo, SeqNoRange};
-use crate::index::SegmentState;
+use crate::format::{Location, SeqNo};
 use crate::limits::MAX_BATCH_BYTES;
-use crate::manifest;
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
-use crate::segment::{Segment, encode_error, hint_entry};
-use crate::storage::{StorageFile, write_all_at};
+use crate::segment::{encode_error, hint_entry};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Instant, MutexGuard, OnceLock};
 
@@ -34,37 +31,6 @@ use crate::sync::{Instant, MutexGuard, OnceLock};
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A buffer that grew past this for a large value is not kept.
 const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
-
-/// The segment that is appended to. Whoever holds it appends.
-#[derive(Debug)]
-pub(crate) struct Active {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) file: Arc<dyn StorageFile>,
-    pub(crate) bytes: u32,
-    /// How many of its bytes are known durable.
-    pub(crate) synced: u32,
-    pub(crate) records: u32,
-    pub(crate) seqnos: SeqNoRange,
-    /// What follows the last record that was appended to this or an earlier segment.
-    pub(crate) next_seqno: SeqNo,
-}
-
-impl Active {
-    /// Syncs what is not yet known durable.
-    ///
-    /// # Errors
-    /// The store is poisoned then: a second sync could succeed and prove nothing.
-    pub(crate) fn sync(&mut self) -> Result<()> {
-        if self.synced < self.bytes {
-            if planted(Bug::AcknowledgeBeforeSync) {
-                return Ok(());
-            }
-            self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))?;
-            self.synced = self.bytes;
-        }
-        Ok(())
-    }
-}
 
 /// Writers that wait, and what the next of them must know.
 #[derive(Debug)]
@@ -348,15 +314,8 @@ impl Core {
             self.rotate(active)?;
         }
         let start = active.bytes;
-        if bytes > 0 {
-            seal_frames(&mut group.buffer, active.segment.salt, start);
-            write_all_at(&*active.file, &group.buffer, u64::from(start))
-                .map_err(Error::io("write to", active.segment.path.as_path()))?;
-            active.bytes += bytes;
-        }
-        if group.sync {
-            active.sync()?;
-        }
+        seal_frames(&mut group.buffer, active.segment.salt, start);
+        active.append(&group.buffer, group.sync)?;
         Ok(start)
     }
 
@@ -393,80 +352,6 @@ impl Core {
             self.keydir_wants_merge();
         }
         existed
-    }
-
-    /// Seals the active segment and begins another.
-    ///
-    /// # Errors
-    /// After one the caller poisons the store.
-    pub(crate) fn rotate(&self, active: &mut Active) -> Result<()> {
-        active.sync()?;
-        let mut catalog = self.catalog.lock();
-        let id = catalog.next_segment;
-        let (segment, first_record) = Segment::create(&self.storage, catalog.store, id)?;
-        let options = &self.options;
-        let segment = segment.growing(first_record, options.segment_bytes, options.read_method);
-        let segment = Arc::new(segment);
-        let mut next = catalog.clone();
-        next.next_segment = SegmentId(id.0 + 1);
-        next.next_seqno = next.next_seqno.max(active.next_seqno);
-        next.sealed.push(SealedSegment {
-            segment: active.segment.id,
-            bytes: active.bytes,
-            records: active.records,
-            min_seqno: active.seqnos.min,
-            max_seqno: active.seqnos.max,
-        });
-        next.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
-        manifest::replace(&*self.storage, &next)?;
-        *catalog = next;
-        let mut index = self.index.write();
-        if let Some(state) = index.segments.get_mut(&active.segment.id) {
-            state.sealed = true;
-            state.segment = Arc::new(active.segment.sealed(active.bytes, self.options.read_method));
-        }
-        index.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
-        drop(index);
-        drop(catalog);
-        *active = Active {
-            file: segment.file()?,
-            segment,
-            bytes: first_record,
-            synced: first_record,
-            records: 0,
-            seqnos: SeqNoRange::EMPTY,
-            next_seqno: active.next_seqno,
-        };
-        self.after_seal();
-        Ok(())
-    }
-
-    /// Seals the active segment early, so that compaction can take it; says whether there was
-    /// anything in it.
-    pub(crate) fn seal_active(&self) -> Result<bool> {
-        let mut guard = self.active.lock();
-        self.check_writable()?;
-        match guard.as_mut().filter(|active| active.records > 0) {
-            Some(active) => {
-                self.rotate(active).inspect_err(|error| self.poison(error))?;
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    /// Makes what has been appended durable. Writers wait: two syncs of one file at once could share
-    /// one failure, which the operating system tells only one of them.
-    ///
-    /// # Errors
-    /// A failure poisons the store.
-    pub(crate) fn sync_active(&self) -> Result<()> {
-        let mut guard = self.active.lock();
-        self.check_writable()?;
-        match guard.as_mut() {
-            Some(active) => active.sync().inspect_err(|error| self.poison(error)),
-            None => Ok(()),
-        }
     }
 }
 

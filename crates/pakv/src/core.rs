@@ -14,7 +14,8 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::commit::{Active, Queue};
+use crate::active::Active;
+use crate::commit::Queue;
 use crate::compaction::Pressure;
 use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, Manifest};

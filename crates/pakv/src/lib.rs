@@ -52,6 +52,7 @@
     )
 )]
 
+mod active;
 mod batch;
 mod clock;
 mod commit;

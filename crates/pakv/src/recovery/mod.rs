@@ -13,13 +13,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::commit::Active;
+use crate::active::Active;
 use crate::core::Recovered;
 use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::format::{
     LOCK_NAME, MANIFEST_NAME, OwnFile, PREAMBLE_BYTES, SEGMENT_ID_MAX, SEQNO_MAX, SegmentId, SeqNo,
-    SeqNoRange, StoreId, own_file,
+    StoreId, own_file,
 };
 use crate::index::{Index, SegmentState};
 use crate::manifest;
@@ -138,7 +138,7 @@ fn finish(
     options: &Options,
     catalog: Manifest,
     loaded: Loaded,
-    active: Option<Active>,
+    mut active: Option<Active>,
     lock: Option<LockGuard>,
     mut report: RecoveryReport,
 ) -> Recovered {
@@ -149,7 +149,9 @@ fn finish(
     index.sweep_expired(options.clock.now_ms(), usize::MAX);
     report.keys = index.len(options.clock.now_ms());
     report.segments = index.segments.len() as u64;
-    let active = active.map(|active| Active { next_seqno: visible + 1, ..active });
+    if let Some(active) = &mut active {
+        active.next_seqno = visible + 1;
+    }
     Recovered { report, catalog, index, active, lock }
 }
 
@@ -230,15 +232,7 @@ fn begin_first_segment(
     let segment = segment.growing(first_record, options.segment_bytes, options.read_method);
     let segment = Arc::new(segment);
     loaded.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
-    Ok(Active {
-        file: segment.file()?,
-        segment,
-        bytes: first_record,
-        synced: first_record,
-        records: 0,
-        seqnos: SeqNoRange::EMPTY,
-        next_seqno: catalog.next_seqno,
-    })
+    Active::new(segment, first_record, catalog.next_seqno)
 }
 
 /// Removes files of the store's own naming that the manifest does not list.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::load::{Gathered, Loaded, open_listed};
-use crate::commit::Active;
+use crate::active::Active;
 use crate::error::{Error, Result};
 use crate::format::frame::FrameFinder;
 use crate::format::manifest::{ActiveSegment, Manifest};
@@ -54,15 +54,10 @@ pub(crate) fn replay_active(
     replayed.segment =
         replayed.segment.growing(good_bytes, options.segment_bytes, options.read_method);
     let state = take_in(replayed, loaded);
-    Ok(Active {
-        file: state.segment.file()?,
-        segment: state.segment,
-        bytes: good_bytes,
-        synced: good_bytes,
-        records: state.records,
-        seqnos: state.seqnos,
-        next_seqno: loaded.newest_seqno + 1,
-    })
+    let SegmentState { segment, records, seqnos, .. } = state;
+    let mut active = Active::new(segment, good_bytes, loaded.newest_seqno + 1)?;
+    (active.records, active.seqnos) = (records, seqnos);
+    Ok(active)
 }
 
 /// Reads the active segment without changing it. A writer beside us may be appending: its
