@@ -23,7 +23,7 @@ use crate::format::{Location, SeqNo};
 use crate::limits::MAX_BATCH_BYTES;
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
-use crate::segment::{encode_error, hint_entry};
+use crate::segment::{encode_error, op_entry};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Instant, MutexGuard, OnceLock};
 
@@ -35,9 +35,9 @@ const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// Writers that wait, and what the next of them must know.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    pending: Group,
-    /// The emptied buffers of the group before, for the next.
-    spare: Group,
+    pending: Box<Group>,
+    /// The group before, emptied, for its buffers.
+    spare: Option<Box<Group>>,
     /// Hashes of the keys that a leader is writing now.
     in_flight: Vec<u32>,
     leading: bool,
@@ -51,8 +51,8 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn new(next_seqno: SeqNo, active: Option<&Active>) -> Self {
         Self {
-            pending: Group::default(),
-            spare: Group::default(),
+            pending: Box::default(),
+            spare: None,
             in_flight: Vec::new(),
             leading: false,
             next_seqno,
@@ -79,6 +79,13 @@ struct Group {
     buffer: Vec<u8>,
     /// One for each record, in order.
     hashes: Vec<u32>,
+    /// The number of the first record.
+    first_seqno: SeqNo,
+    /// Whether one of the records expires.
+    expires: bool,
+    /// The indices of the records whose key was there before, once they are published and somebody
+    /// who does not lead wants to know.
+    existed: Vec<usize>,
     /// Whether a member waits for a sync.
     sync: bool,
     /// The soonest that a member wants to be synced without waiting.
@@ -92,17 +99,39 @@ impl Group {
         self.buffer.is_empty() && !self.sync
     }
 
-    fn reset(mut self) -> Self {
+    fn reset(&mut self) {
         self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
         self.hashes.clear();
-        self.hashes.shrink_to(BUFFER_KEPT_BYTES / 8);
-        Self { buffer: self.buffer, hashes: self.hashes, ..Self::default() }
+        if self.buffer.capacity() > BUFFER_KEPT_BYTES {
+            self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+            self.hashes.shrink_to(BUFFER_KEPT_BYTES / 8);
+        }
+        self.existed.clear();
+        (self.expires, self.sync, self.sync_within, self.shared) = (false, false, None, None);
     }
 }
 
 /// What became of a group: the indices of the records whose key was there before, or why it failed.
 type GroupResult = std::result::Result<Vec<usize>, String>;
+
+/// The operations of one writer and where their records are among those of its group.
+#[derive(Debug, Clone, Copy)]
+struct Own<'a> {
+    ops: &'a [Op<'a>],
+    first: usize,
+}
+
+impl<'a> Own<'a> {
+    /// The operation that became the record with this index, if it is one of these.
+    fn op(&self, index: usize) -> Option<&'a Op<'a>> {
+        self.ops.get(index.checked_sub(self.first)?)
+    }
+
+    /// The index of the last record; an empty one has none.
+    fn last(&self) -> Option<usize> {
+        (self.first + self.ops.len()).checked_sub(1).filter(|_| !self.ops.is_empty())
+    }
+}
 
 /// What a writer asks for besides its operations.
 #[derive(Debug, Clone, Copy)]
@@ -162,8 +191,8 @@ impl Core {
         if ops.is_empty() && queue.is_idle() && queue.unsynced == 0 {
             return Ok(Outcome::Written { existed: false });
         }
+        let own = Own { ops, first: queue.pending.hashes.len() };
         enqueue(&mut queue, ops)?;
-        let last = queue.pending.hashes.len().saturating_sub(1);
         match request.durability {
             Durability::Sync => queue.pending.sync = true,
             Durability::Interval(every) => {
@@ -172,8 +201,8 @@ impl Core {
             }
             Durability::Buffered => {}
         }
-        let existed = if queue.leading { self.follow(queue)? } else { self.lead(queue)? };
-        Ok(Outcome::Written { existed: existed.binary_search(&last).is_ok() })
+        let existed = if queue.leading { self.follow(queue, own)? } else { self.lead(queue, own)? };
+        Ok(Outcome::Written { existed })
     }
 
     /// Makes every acknowledged write durable.
@@ -222,7 +251,7 @@ impl Core {
                 return Err(Error::Closed);
             }
             let others_transaction = queue.transaction.filter(|_| !request.in_transaction);
-            if others_transaction == Some(thread::current().id()) {
+            if others_transaction.is_some_and(|owner| owner == thread::current().id()) {
                 return Err(Error::TransactionOpen);
             }
             let is_full = queue.pending.buffer.len() > GROUP_BYTES_MAX;
@@ -236,23 +265,30 @@ impl Core {
     }
 
     /// Waits for the pending group's result, and leads it if the leader before has gone.
-    fn follow(&self, mut queue: MutexGuard<'_, Queue>) -> Result<Vec<usize>> {
+    /// Says what [`lead`](Self::lead) does.
+    fn follow(&self, mut queue: MutexGuard<'_, Queue>, own: Own<'_>) -> Result<bool> {
         let shared = queue.pending.shared.get_or_insert_default().clone();
         loop {
             if let Some(result) = shared.get() {
                 drop(queue);
-                return result.clone().map_err(|reason| Error::Poisoned { reason });
+                return match result {
+                    Ok(existed) => {
+                        Ok(own.last().is_some_and(|last| existed.binary_search(&last).is_ok()))
+                    }
+                    Err(reason) => Err(Error::Poisoned { reason: reason.clone() }),
+                };
             }
             if !queue.leading {
-                return self.lead(queue);
+                return self.lead(queue, own);
             }
             self.queue_moved.wait(&mut queue);
         }
     }
 
-    /// Takes the pending group and carries it out.
-    fn lead(&self, mut queue: MutexGuard<'_, Queue>) -> Result<Vec<usize>> {
-        let next = std::mem::take(&mut queue.spare);
+    /// Takes the pending group, which `own` is in, and carries it out. Says whether the key of the
+    /// last of `own` was there before.
+    fn lead(&self, mut queue: MutexGuard<'_, Queue>, own: Own<'_>) -> Result<bool> {
+        let next = queue.spare.take().unwrap_or_default();
         let mut group = std::mem::replace(&mut queue.pending, next);
         queue.leading = true;
         queue.in_flight = std::mem::take(&mut group.hashes);
@@ -260,7 +296,7 @@ impl Core {
         queue.unsynced = queue.unsynced.saturating_add(bytes);
         drop(queue);
 
-        let result = self.write_group(&mut group);
+        let result = self.write_group(&mut group, own);
 
         let mut queue = self.queue.lock();
         if let Ok((_, unsynced)) = result {
@@ -270,10 +306,12 @@ impl Core {
         group.hashes = std::mem::take(&mut queue.in_flight);
         let result = result.map(|(existed, _)| existed);
         if let Some(shared) = group.shared.take() {
-            let told = result.as_ref().map(Clone::clone).map_err(Error::poison_reason);
+            let existed = std::mem::take(&mut group.existed);
+            let told = result.as_ref().map(|_| existed).map_err(Error::poison_reason);
             let _ = shared.set(told);
         }
-        queue.spare = group.reset();
+        group.reset();
+        queue.spare = Some(group);
         drop(queue);
         if !planted(Bug::LoseWakeUp) {
             self.queue_moved.notify_all();
@@ -281,9 +319,9 @@ impl Core {
         result
     }
 
-    /// Appends, syncs and publishes a group. Returns which of its records' keys were there before,
-    /// and how many bytes of the active segment are not known durable.
-    fn write_group(&self, group: &mut Group) -> Result<(Vec<usize>, u32)> {
+    /// Appends, syncs and publishes a group. Returns whether the key of the last of `own` was there
+    /// before, and how many bytes of the active segment are not known durable.
+    fn write_group(&self, group: &mut Group, own: Own<'_>) -> Result<(bool, u32)> {
         let mut guard = self.active.lock();
         // Asked again: a group may have failed while this one gathered.
         self.check_writable()?;
@@ -293,7 +331,7 @@ impl Core {
             // A sync that failed meanwhile may be one that this group's segment was sealed by.
             .and_then(|start| self.poison.check().map(|()| start))
             .inspect_err(|error| self.poison(error))?;
-        let existed = self.publish_group(active, group, start);
+        let existed = self.publish_group(active, group, own, start);
         let unsynced = active.bytes - active.synced;
         drop(guard);
         self.worker.wrote(group.buffer.len() as u64);
@@ -319,39 +357,51 @@ impl Core {
         Ok(start)
     }
 
-    /// Lets readers see a group, all of it at once.
-    fn publish_group(&self, active: &mut Active, group: &Group, start: u32) -> Vec<usize> {
-        let mut existed = Vec::new();
+    /// Lets readers see a group, all of it at once. Says whether the key of the last of `own` was
+    /// there before.
+    fn publish_group(
+        &self,
+        active: &mut Active,
+        group: &mut Group,
+        own: Own<'_>,
+        start: u32,
+    ) -> bool {
         if group.buffer.is_empty() {
-            return existed;
+            return false;
         }
         active.segment.settle(active.bytes);
-        let now_ms = self.now_ms();
+        let mut own_existed = false;
         let mut index = self.index.write();
-        let mut records = 0;
-        for (offset, bytes) in frames(&group.buffer) {
+        // What nobody's expiry depends on needs no clock.
+        let expires = group.expires || index.next_expiry_ms().is_some();
+        let now_ms = if expires { self.now_ms() } else { 0 };
+        for (record, (offset, bytes)) in frames(&group.buffer).enumerate() {
+            // The leader knows what it wrote itself. What others did was encoded by `enqueue`, so
+            // it decodes.
             let body = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
-            // It was encoded by `enqueue`, so it decodes.
-            let Ok(record) = Record::decode(body) else { continue };
+            let op = own.op(record).copied();
+            let Some(op) = op.or_else(|| Some(Record::decode(body).ok()?.op)) else { continue };
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            let entry = hint_entry(&record, start + offset, length);
-            let location =
-                Location { segment: active.segment.id, offset: entry.offset, length: entry.length };
-            if index.publish(entry.key, entry.seqno, entry.kind, location, now_ms) {
-                existed.push(records);
+            let seqno = group.first_seqno + record as u64;
+            let location = Location { segment: active.segment.id, offset: start + offset, length };
+            let (kind, key) = op_entry(&op);
+            if index.publish(key, seqno, kind, location, now_ms) {
+                own_existed |= Some(record) == own.last();
+                if group.shared.is_some() {
+                    group.existed.push(record);
+                }
             }
-            records += 1;
             active.records += 1;
-            active.seqnos.add(record.seqno);
-            active.next_seqno = record.seqno + 1;
-            index.visible = record.seqno;
+            active.seqnos.add(seqno);
+            active.next_seqno = seqno + 1;
+            index.visible = seqno;
         }
         let wants_merge = index.keydir.wants_merge();
         drop(index);
         if wants_merge {
             self.keydir_wants_merge();
         }
-        existed
+        own_existed
     }
 }
 
@@ -360,6 +410,9 @@ fn enqueue(queue: &mut Queue, ops: &[Op<'_>]) -> Result<()> {
     let start = queue.pending.buffer.len();
     let records_before = queue.pending.hashes.len();
     let first_seqno = queue.next_seqno;
+    if records_before == 0 {
+        queue.pending.first_seqno = first_seqno;
+    }
     for (index, op) in ops.iter().enumerate() {
         let before = u32::try_from(queue.pending.buffer.len()).unwrap_or(u32::MAX);
         let record = Record {
@@ -375,6 +428,7 @@ fn enqueue(queue: &mut Queue, ops: &[Op<'_>]) -> Result<()> {
             return Err(encode_error(error));
         }
         queue.pending.hashes.push(key_hash(op.key()));
+        queue.pending.expires |= matches!(op, Op::Set { expires_at_ms: Some(_), .. });
         queue.next_seqno += 1;
     }
     Ok(())
@@ -383,7 +437,22 @@ fn enqueue(queue: &mut Queue, ops: &[Op<'_>]) -> Result<()> {
 /// Tells keys apart well enough to know which writers must wait for each other; equal hashes only
 /// cost a wait.
 fn key_hash(key: &[u8]) -> u32 {
-    crc32c::crc32c(key)
+    // Both ends: keys that differ tend to do so at one of them.
+    let first = key.first_chunk::<8>().copied().unwrap_or_else(|| padded(key));
+    let last = key.last_chunk::<8>().copied().unwrap_or_default();
+    let mixed = u64::from_le_bytes(first) ^ u64::from_le_bytes(last).rotate_left(29);
+    // An odd factor without a pattern: 2 to the power of 64 by the golden ratio.
+    let product = (mixed ^ key.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (product >> 32) as u32
+}
+
+/// The bytes of a short key.
+fn padded(key: &[u8]) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    for (byte, of_key) in bytes.iter_mut().zip(key) {
+        *byte = *of_key;
+    }
+    bytes
 }
 
 /// The frames of a buffer that [`enqueue`] filled: offset in the buffer, bytes.

@@ -67,6 +67,8 @@ impl<'a> Record<'a> {
     /// Appends the record to `buffer` as a frame whose checksum is still to be sealed; returns its
     /// length.
     pub(crate) fn append_unsealed(&self, buffer: &mut Vec<u8>) -> postcard::Result<u32> {
+        // Room for all of it at once: postcard appends byte by byte.
+        buffer.reserve(usize::try_from(self.op.bytes_max()).unwrap_or(0));
         frame::append_unsealed(buffer, |buffer| encode_into(self, buffer))
     }
 

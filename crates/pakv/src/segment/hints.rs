@@ -179,9 +179,14 @@ pub(crate) enum NoHint {
 
 /// The hint entry of a record that stands at `offset`.
 pub(crate) fn hint_entry<'a>(record: &Record<'a>, offset: u32, length: u32) -> HintEntry<'a> {
-    let (kind, key) = match record.op {
+    let (kind, key) = op_entry(&record.op);
+    HintEntry { offset, length, seqno: record.seqno, kind, key }
+}
+
+/// What an operation is to the keydir, and of which key.
+pub(crate) fn op_entry<'a>(op: &Op<'a>) -> (HintKind, &'a [u8]) {
+    match *op {
         Op::Set { expires_at_ms, key, .. } => (HintKind::set(expires_at_ms), key),
         Op::Tombstone { key } => (HintKind::Tombstone, key),
-    };
-    HintEntry { offset, length, seqno: record.seqno, kind, key }
+    }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 pub(crate) use hints::{
-    HintImage, NoHint, hint_entry, load_hint, may_lack_hint, rebuild_hint, visit_records,
+    HintImage, NoHint, hint_entry, load_hint, may_lack_hint, op_entry, rebuild_hint, visit_records,
     write_hint,
 };
 pub(crate) use reader::{Frame, FrameReader, Next};
