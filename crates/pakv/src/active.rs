@@ -12,7 +12,7 @@ use crate::format::{SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
 use crate::manifest;
 use crate::planted::{Bug, planted};
-use crate::segment::Segment;
+use crate::segment::{Prepared, Segment};
 use crate::storage::{StorageFile, write_all_at};
 
 /// The segment that is appended to. Whoever holds it appends.
@@ -27,6 +27,7 @@ pub(crate) struct Active {
     pub(crate) seqnos: SeqNoRange,
     /// What follows the last record that was appended to this or an earlier segment.
     pub(crate) next_seqno: SeqNo,
+    prepared: Prepared,
 }
 
 impl Active {
@@ -44,15 +45,16 @@ impl Active {
             records: 0,
             seqnos: SeqNoRange::EMPTY,
             next_seqno,
+            prepared: Prepared::default(),
         })
     }
 
     /// Appends the records of a group, and syncs them if a member asked; with no records, what was
-    /// appended before.
+    /// appended before. The segment will be sealed at `segment_bytes`.
     ///
     /// # Errors
     /// The store is poisoned then.
-    pub(crate) fn append(&mut self, records: &[u8], sync: bool) -> Result<()> {
+    pub(crate) fn append(&mut self, records: &[u8], sync: bool, segment_bytes: u64) -> Result<()> {
         let path = self.segment.path.as_path();
         let bytes = u32::try_from(records.len()).unwrap_or(u32::MAX);
         if bytes > 0 {
@@ -60,7 +62,13 @@ impl Active {
                 .map_err(Error::io("write to", path))?;
             self.bytes += bytes;
         }
-        if sync { self.sync() } else { Ok(()) }
+        if !sync {
+            return Ok(());
+        }
+        self.prepared
+            .before_sync(&*self.file, bytes, self.bytes, segment_bytes)
+            .map_err(Error::io("write to", path))?;
+        self.sync()
     }
 
     /// Syncs what is not yet known durable.
@@ -77,6 +85,19 @@ impl Active {
         }
         Ok(())
     }
+
+    /// Makes the file what it stays, durably: its records and nothing behind them.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        let path = self.segment.path.as_path();
+        if self.prepared.cut(&*self.file, self.bytes).map_err(Error::io("cut", path))? {
+            self.file.sync().map_err(Error::io("sync", path))?;
+            self.synced = self.bytes;
+        }
+        self.sync()
+    }
 }
 
 impl Core {
@@ -85,7 +106,7 @@ impl Core {
     /// # Errors
     /// After one the caller poisons the store.
     pub(crate) fn rotate(&self, active: &mut Active) -> Result<()> {
-        active.sync()?;
+        active.finish()?;
         let mut catalog = self.catalog.lock();
         let id = catalog.next_segment;
         let (segment, first_record) = Segment::create(&self.storage, catalog.store, id)?;
@@ -105,15 +126,18 @@ impl Core {
         next.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
         manifest::replace(&*self.storage, &next)?;
         *catalog = next;
+        let sealed = Arc::new(active.segment.sealed(active.bytes, self.options.read_method));
         let mut index = self.index.write();
         if let Some(state) = index.segments.get_mut(&active.segment.id) {
             state.sealed = true;
-            state.segment = Arc::new(active.segment.sealed(active.bytes, self.options.read_method));
+            state.segment = sealed;
         }
         index.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
         drop(index);
         drop(catalog);
-        *active = Active::new(segment, first_record, active.next_seqno)?;
+        let prepared = active.prepared.in_next_segment();
+        let next_seqno = active.next_seqno;
+        *active = Active { prepared, ..Active::new(segment, first_record, next_seqno)? };
         self.after_seal();
         Ok(())
     }

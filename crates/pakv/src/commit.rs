@@ -353,7 +353,7 @@ impl Core {
         }
         let start = active.bytes;
         seal_frames(&mut group.buffer, active.segment.salt, start);
-        active.append(&group.buffer, group.sync)?;
+        active.append(&group.buffer, group.sync, self.options.segment_bytes)?;
         Ok(start)
     }
 

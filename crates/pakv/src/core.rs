@@ -290,7 +290,7 @@ impl Core {
         let mut active = self.active.lock();
         let Some(active) = active.as_mut() else { return Ok(()) };
         self.poison.check()?;
-        active.sync()?;
+        active.finish()?;
         let mut catalog = self.catalog.lock();
         let closed = ActiveSegment { segment: active.segment.id, synced_bytes: active.bytes };
         if catalog.active == Some(closed) {

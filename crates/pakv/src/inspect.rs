@@ -44,7 +44,8 @@ pub struct RecordInfo {
     pub value_len: u64,
 }
 
-/// The records of a segment file, in the order of the file, up to its end.
+/// The records of a segment file, in the order of the file, up to its end or to the space that is
+/// prepared for more.
 ///
 /// ```
 /// use pakv::{Db, inspect};
@@ -88,6 +89,7 @@ pub fn segment(path: impl AsRef<Path>) -> Result<Vec<RecordInfo>> {
                     .map_err(|reason| segment.corrupt(frame.offset, reason))?;
                 records.push(info(&record, frame.offset, frame.length));
             }
+            Next::Bad { offset, .. } if segment.is_zero(offset, end)? => return Ok(records),
             Next::Bad { offset, reason } => return Err(segment.corrupt(offset, reason)),
             Next::End => return Ok(records),
         }

@@ -258,6 +258,40 @@ fn a_reader_opens_whatever_a_writer_does_between_its_calls() -> Outcome {
     Ok(())
 }
 
+/// A writer fills space that it has prepared. A reader saw zeros; when it looked behind them there
+/// were records, the later of which vouch for the earlier ones.
+#[test]
+fn a_reader_opens_beside_a_writer_that_fills_prepared_space() -> Outcome {
+    for calls in 0.. {
+        let machine = SimStorage::new(3);
+        let options = || options().segment_bytes(64 * 1024);
+        let db = options().open_storage(storage(&machine))?;
+        (0..20).try_for_each(|number| db.set(format!("a{number}"), [b'v'; 70]))?;
+        let active = machine.file_len("0000000001.log").unwrap_or(0) as u64;
+        assert!(active > db.stats()?.segments[0].bytes, "space is prepared");
+        let writer = db.clone();
+        let opened = Interrupted::new(&machine, calls, move || {
+            for number in 0..30 {
+                let set = writer.set(format!("b{number}"), [b'v'; 70]);
+                set.unwrap_or_else(|error| panic!("set {number}: {error}"));
+            }
+        });
+        let reader = options().read_only(true).open_storage(opened.storage());
+        let reader = reader.unwrap_or_else(|error| panic!("at call {calls}: {error}"));
+        let found = contents(&reader)?;
+        let expected = contents(&db)?;
+        let is_prefix = found.iter().filter(|(key, _)| key[0] == b'b').count() <= 30
+            && found.iter().all(|entry| expected.contains(entry))
+            && found.iter().filter(|(key, _)| key[0] == b'a').count() == 20;
+        assert!(is_prefix, "at call {calls}: {} entries", found.len());
+        if !opened.has_acted() {
+            assert!(calls > 10, "an open has more calls than {calls}");
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
 /// A snapshot outlives the close of its store and keeps files that compaction has replaced. The next
 /// open finds them as orphans; they may go at any moment of it.
 #[test]

@@ -4,6 +4,7 @@
 mod beside;
 mod clock;
 mod disk;
+mod prepared;
 mod regressions;
 mod stale;
 

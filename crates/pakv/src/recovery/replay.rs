@@ -114,34 +114,31 @@ fn replay(
         expected_rest: None,
         newest: 0,
     };
-    let mut reader = FrameReader::new(&segment, first_record, file_bytes)?;
-    let bad = loop {
-        match reader.next()? {
-            Next::Frame(frame) => {
-                let (offset, length) = (frame.offset, frame.length);
-                Record::decode(frame.body)
-                    .and_then(|record| replay.add(&record, offset, length))
-                    .map_err(|reason| segment.corrupt(offset, reason))?;
-            }
-            Next::Bad { offset, reason } => break Some((offset, reason)),
-            Next::End => break None,
-        }
-    };
     let mut garbage = 0;
-    if let Some((offset, reason)) = &bad {
-        let offset = *offset;
+    let mut from = first_record;
+    let end = loop {
+        let Some((offset, reason)) = replay.read(&segment, from, file_bytes)? else {
+            break file_bytes;
+        };
         // Space that was prepared for records to come is no damage, and nothing that is lost. Asked
         // first, for it can be large and need not be in memory.
-        if !is_zero(&segment, offset, file_bytes)? {
+        if !segment.is_zero(offset, file_bytes)? {
             let tail = read_tail(&segment, offset, file_bytes)?;
-            garbage = tail.len() as u64;
+            let zeros = tail.iter().rev().take_while(|byte| **byte == 0).count();
+            garbage = (tail.len() - zeros) as u64;
             replay.known_synced = replay.known_synced.max(vouched(&segment, &tail, offset));
         }
-        if replay.known_synced > offset {
+        if replay.known_synced <= offset {
+            break offset;
+        }
+        // A writer beside us may have appended since we looked, and synced that, and appended what
+        // vouches for it. What a record vouches for was there when it was written, so a second look
+        // finds it, or damage.
+        if writable || !is_frame(&segment, offset, file_bytes)? {
             return Err(segment.corrupt(offset, format!("{reason}, in bytes known durable")));
         }
-    }
-    let end = bad.map_or(file_bytes, |(offset, _)| offset);
+        from = offset;
+    };
     report.bytes_cut = u64::from(end - replay.good_bytes) + garbage;
     report.records_replayed = replay.whole_records as u64;
     let Batches { mut gathered, whole_records, good_bytes, known_synced, .. } = replay;
@@ -161,6 +158,27 @@ struct Batches {
 }
 
 impl Batches {
+    /// Adds the records from `from` on. Returns where they end, and why, unless that is the end of
+    /// the file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for a record that cannot be there; [`Error::Io`].
+    fn read(&mut self, segment: &Segment, from: u32, end: u32) -> Result<Option<(u32, String)>> {
+        let mut reader = FrameReader::new(segment, from, end)?;
+        loop {
+            match reader.next()? {
+                Next::Frame(frame) => {
+                    let (offset, length) = (frame.offset, frame.length);
+                    Record::decode(frame.body)
+                        .and_then(|record| self.add(segment, &record, offset, length))
+                        .map_err(|reason| segment.corrupt(offset, reason))?;
+                }
+                Next::Bad { offset, reason } => return Ok(Some((offset, reason))),
+                Next::End => return Ok(None),
+            }
+        }
+    }
+
     /// # Errors
     /// What a right checksum does not prove: records out of order, a batch that does not count
     /// down.
@@ -212,24 +230,9 @@ impl Gathered {
     }
 }
 
-/// Whether all bytes from `from` on are zero.
-fn is_zero(segment: &Segment, from: u32, file_bytes: u32) -> Result<bool> {
-    let file = segment.file()?;
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut offset = u64::from(from);
-    while offset < u64::from(file_bytes) {
-        let read = read_up_to(&*file, &mut buffer, offset)
-            .map_err(Error::io("read", segment.path.as_path()))?;
-        let piece = buffer.get(..read).unwrap_or_default();
-        if piece.iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        if piece.is_empty() {
-            break;
-        }
-        offset += read as u64;
-    }
-    Ok(true)
+/// Whether there is a frame at `offset` now.
+fn is_frame(segment: &Segment, offset: u32, end: u32) -> Result<bool> {
+    Ok(matches!(FrameReader::new(segment, offset, end)?.next()?, Next::Frame(_)))
 }
 
 fn read_tail(segment: &Segment, from: u32, file_bytes: u32) -> Result<Vec<u8>> {

@@ -2,6 +2,7 @@
 //! segments there are, is decided elsewhere (`commit`, `manifest`).
 
 mod hints;
+mod prepared;
 mod reader;
 
 use std::hash::{BuildHasher, RandomState};
@@ -12,6 +13,7 @@ pub(crate) use hints::{
     HintImage, NoHint, hint_entry, load_hint, may_lack_hint, op_entry, rebuild_hint, visit_records,
     write_hint,
 };
+pub(crate) use prepared::Prepared;
 pub(crate) use reader::{Frame, FrameReader, Next};
 
 use crate::error::{Error, Result};

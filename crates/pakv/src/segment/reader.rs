@@ -117,3 +117,29 @@ impl<'a> FrameReader<'a> {
         Ok(())
     }
 }
+
+impl Segment {
+    /// Whether all bytes from `from` up to `end`, or to the end of the file, are zero: space that
+    /// was prepared for records to come.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read.
+    pub(crate) fn is_zero(&self, from: u32, end: u32) -> Result<bool> {
+        let file = self.file()?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut offset = u64::from(from);
+        while offset < u64::from(end) {
+            let read = read_up_to(&*file, &mut buffer, offset)
+                .map_err(Error::io("read", self.path.as_path()))?;
+            let piece = buffer.get(..read).unwrap_or_default();
+            if piece.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            if piece.is_empty() {
+                break;
+            }
+            offset += read as u64;
+        }
+        Ok(true)
+    }
+}

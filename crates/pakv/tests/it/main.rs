@@ -16,6 +16,7 @@ mod locking; // one writer; readers beside it that write nothing
 mod mapping; // files read through memory while they grow
 mod model; // random operations against the reference model
 mod prefix; // what a snapshot sees is a prefix of the order of writes
+mod prepared; // zeros behind the records of a synced store
 mod recovery; // the active segment cut at every byte, torn tails, holes
 mod regressions;
 mod scan; // order, ranges, both ends, laziness
