@@ -1,8 +1,10 @@
 //! The segment that is appended to: what it needs to be appended to, how it is sealed, and how it
-//! is made durable.
+//! is made durable beside its writers.
 //!
-//! Invariant: what the manifest lists as sealed was durable before.
+//! Invariants: what the manifest lists as sealed was durable before; no two syncs of one file run
+//! at once (`poison` sees to it); a sync that no writer waits for holds no writer up.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::core::Core;
@@ -28,7 +30,21 @@ pub(crate) struct Active {
     /// What follows the last record that was appended to this or an earlier segment.
     pub(crate) next_seqno: SeqNo,
     prepared: Prepared,
+    written_out: WrittenOut,
 }
+
+/// How much of the active segment the operating system was asked to write out, in bytes.
+#[derive(Debug, Default)]
+struct WrittenOut {
+    /// By the syncing thread.
+    end: u32,
+    /// Up to where that thread was last woken.
+    asked: u32,
+}
+
+/// So much is appended before the operating system is asked to write it out: enough to be written
+/// at the disk's full speed, little enough for a seal to wait for.
+const WRITE_OUT_BYTES: u32 = 4 * 1024 * 1024;
 
 impl Active {
     /// A segment with records up to `bytes`, all of it durable; `records` and `seqnos` are still to
@@ -46,6 +62,7 @@ impl Active {
             seqnos: SeqNoRange::EMPTY,
             next_seqno,
             prepared: Prepared::default(),
+            written_out: WrittenOut::default(),
         })
     }
 
@@ -84,6 +101,23 @@ impl Active {
             self.synced = self.bytes;
         }
         Ok(())
+    }
+
+    /// Whether it is time to have something written out; true once for each piece.
+    pub(crate) fn wants_write_out(&mut self) -> bool {
+        let since = self.bytes.saturating_sub(self.written_out.asked.max(self.synced));
+        let wants = since >= WRITE_OUT_BYTES;
+        if wants {
+            self.written_out.asked = self.bytes;
+        }
+        wants
+    }
+
+    /// What is to be written out now.
+    fn take_write_out(&mut self) -> Range<u32> {
+        let start = self.written_out.end.max(self.synced).min(self.bytes);
+        self.written_out.end = self.bytes;
+        start..self.bytes
     }
 
     /// Makes the file what it stays, durably: its records and nothing behind them.
@@ -156,17 +190,38 @@ impl Core {
         }
     }
 
-    /// Makes what has been appended durable. Writers wait: two syncs of one file at once could share
-    /// one failure, which the operating system tells only one of them.
+    /// Makes what has been appended durable. Writers go on meanwhile, unless they wait for a sync of
+    /// their own: no two of one file run at once.
     ///
     /// # Errors
     /// A failure poisons the store.
     pub(crate) fn sync_active(&self) -> Result<()> {
-        let mut guard = self.active.lock();
         self.check_writable()?;
-        match guard.as_mut() {
-            Some(active) => active.sync().inspect_err(|error| self.poison(error)),
-            None => Ok(()),
+        let (segment, file, bytes) = match self.active.lock().as_ref() {
+            Some(active) if active.synced < active.bytes => {
+                (active.segment.clone(), active.file.clone(), active.bytes)
+            }
+            _ => return Ok(()),
+        };
+        file.sync()
+            .map_err(Error::io("sync", segment.path.as_path()))
+            .inspect_err(|error| self.poison(error))?;
+        // It may have been sealed meanwhile, and all of it is durable then.
+        if let Some(active) = self.active.lock().as_mut()
+            && Arc::ptr_eq(&active.segment, &segment)
+        {
+            active.synced = active.synced.max(bytes);
         }
+        Ok(())
+    }
+
+    /// Has the operating system begin to write out what was appended, so that a seal does not wait
+    /// for all of a segment.
+    pub(crate) fn write_out_active(&self) {
+        let (file, range) = match self.active.lock().as_mut() {
+            Some(active) => (active.file.clone(), active.take_write_out()),
+            None => return,
+        };
+        file.write_out(u64::from(range.start), u64::from(range.end - range.start));
     }
 }

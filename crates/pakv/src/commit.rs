@@ -333,8 +333,12 @@ impl Core {
             .inspect_err(|error| self.poison(error))?;
         let existed = self.publish_group(active, group, own, start);
         let unsynced = active.bytes - active.synced;
+        let wants_write_out = active.wants_write_out();
         drop(guard);
         self.worker.wrote(group.buffer.len() as u64);
+        if wants_write_out {
+            self.syncer.wake();
+        }
         if let Some(within) = group.sync_within.filter(|_| unsynced > 0) {
             // An interval past what the clock can count never comes.
             if let Some(due) = Instant::now().checked_add(within) {

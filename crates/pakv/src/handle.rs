@@ -30,6 +30,7 @@ impl Handle {
         if options.background && !options.read_only {
             let mut threads = handle.threads.lock();
             threads.worker = Some(worker::start_worker(&handle.core)?);
+            threads.syncer = Some(worker::start_syncer(&handle.core)?);
             threads.merger = Some(worker::start_merger(&handle.core)?);
             // An open leaves its keys as they came.
             handle.core.merger.wake();
@@ -37,7 +38,8 @@ impl Handle {
         Ok(handle)
     }
 
-    /// The thread that syncs runs once a handle with `Durability::Interval` exists.
+    /// Without background threads the one that syncs runs once a handle with
+    /// `Durability::Interval` exists.
     pub(crate) fn ensure_syncer(&self, durability: Durability) -> Result<()> {
         let mut threads = self.threads.lock();
         if matches!(durability, Durability::Interval(_))

@@ -64,7 +64,8 @@ impl FailStop {
 
     fn file(&self, name: &str, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
         let path = self.path().join(name);
-        Arc::new(FailStopFile { file, path, poison: self.poison.clone() })
+        let (poison, syncing) = (self.poison.clone(), Mutex::new(()));
+        Arc::new(FailStopFile { file, path, poison, syncing })
     }
 }
 
@@ -131,6 +132,8 @@ struct FailStopFile {
     file: Arc<dyn StorageFile>,
     path: PathBuf,
     poison: Arc<Poison>,
+    /// As `syncing_dir`: a failure that two syncs share is told to one of them.
+    syncing: Mutex<()>,
 }
 
 impl StorageFile for FailStopFile {
@@ -151,7 +154,12 @@ impl StorageFile for FailStopFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let _one_at_a_time = self.syncing.lock();
         sync_once(&self.poison, &self.path, || self.file.sync())
+    }
+
+    fn write_out(&self, offset: u64, len: u64) {
+        self.file.write_out(offset, len);
     }
 
     fn map(&self, len: u64) -> io::Result<Mapping> {

@@ -1,5 +1,6 @@
 //! The threads of a store: one that builds hints, drops what has expired and compacts; one that
-//! syncs for `Durability::Interval`. Both sleep until there is something to do.
+//! syncs for `Durability::Interval` and has what was appended written out; one that merges the
+//! keydir. They sleep until there is something to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,17 @@ pub(crate) struct Signal {
 struct State {
     woken: bool,
     due: Option<Instant>,
+}
+
+/// Why a thread was woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// It is to end.
+    Stop,
+    /// What it was [due](Signal::due) for has come.
+    Due,
+    /// Anything else.
+    Look,
 }
 
 /// The background thread looks at the segments' figures after this many bytes were written, or a
@@ -98,16 +110,16 @@ impl Signal {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Sleeps until woken, due, or at latest for `timeout`. Returns false when the thread is to
-    /// end.
-    fn wait(&self, timeout: Option<Duration>) -> bool {
+    /// Sleeps until woken, due, or at latest for `timeout`.
+    fn wait(&self, timeout: Option<Duration>) -> Woken {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
-        loop {
+        let is_due = loop {
             let now = Instant::now();
+            let is_due = state.due.is_some_and(|due| due <= now);
             let until = [deadline, state.due].into_iter().flatten().min();
             if self.is_stopping() || state.woken || until.is_some_and(|until| until <= now) {
-                break;
+                break is_due;
             }
             match until {
                 Some(until) => {
@@ -115,9 +127,16 @@ impl Signal {
                 }
                 None => self.changed.wait(&mut state),
             }
+        };
+        state.woken = false;
+        if self.is_stopping() {
+            return Woken::Stop;
         }
-        *state = State::default();
-        !self.is_stopping()
+        if is_due {
+            state.due = None;
+            return Woken::Due;
+        }
+        Woken::Look
     }
 
     /// Sleeps for `pause` unless told to stop; returns false then.
@@ -141,7 +160,7 @@ pub(crate) fn start_worker(core: &Arc<Core>) -> Result<JoinHandle<()>> {
         // An open may have found hints to rebuild or garbage left.
         let mut again = Some(Duration::ZERO);
         let mut lull = Lull::begin(core);
-        while core.worker.wait(again) {
+        while core.worker.wait(again) != Woken::Stop {
             lull.look(core);
             again = match core.housekeep(core.options.compaction_rate, lull.is_rest) {
                 Ok(()) => {
@@ -183,16 +202,20 @@ impl Lull {
     }
 }
 
-/// Starts the thread that syncs when `Durability::Interval` has it due.
+/// Starts the thread that syncs when `Durability::Interval` has it due, and has written out what
+/// others append.
 ///
 /// # Errors
 /// [`Error::Io`] where the operating system has no thread to give.
 pub(crate) fn start_syncer(core: &Arc<Core>) -> Result<JoinHandle<()>> {
     start("pakv-sync", core.clone(), |core| {
-        while core.syncer.wait(None) {
-            // A failure has poisoned the store, which is how writers learn of it.
-            if core.sync_active().is_err() {
-                break;
+        loop {
+            match core.syncer.wait(None) {
+                Woken::Stop => break,
+                Woken::Look => core.write_out_active(),
+                // A failure has poisoned the store, which is how writers learn of it.
+                Woken::Due if core.sync_active().is_err() => break,
+                Woken::Due => {}
             }
         }
     })
@@ -204,7 +227,7 @@ pub(crate) fn start_syncer(core: &Arc<Core>) -> Result<JoinHandle<()>> {
 /// [`Error::Io`] where the operating system has no thread to give.
 pub(crate) fn start_merger(core: &Arc<Core>) -> Result<JoinHandle<()>> {
     start("pakv-keydir", core.clone(), |core| {
-        while core.merger.wait(None) {
+        while core.merger.wait(None) != Woken::Stop {
             core.merge_keydir();
         }
     })

@@ -99,6 +99,11 @@ pub trait StorageFile: Send + Sync + Debug {
     /// Makes bytes and length durable. After a failure the bytes may be lost whatever a second call
     /// says.
     fn sync(&self) -> io::Result<()>;
+    /// Begins to write out `len` bytes from `offset` on, so that a later sync finds less to do.
+    /// Promises nothing and waits for nothing.
+    fn write_out(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
     /// Maps the first `len` bytes for reading; the file may be shorter yet. Nothing of it is shown
     /// before it is [settled](Mapped::settle).
     fn map(&self, len: u64) -> io::Result<Mapping>;
