@@ -170,7 +170,7 @@ impl Batches {
                 Next::Frame(frame) => {
                     let (offset, length) = (frame.offset, frame.length);
                     Record::decode(frame.body)
-                        .and_then(|record| self.add(segment, &record, offset, length))
+                        .and_then(|record| self.add(&record, offset, length))
                         .map_err(|reason| segment.corrupt(offset, reason))?;
                 }
                 Next::Bad { offset, reason } => return Ok(Some((offset, reason))),

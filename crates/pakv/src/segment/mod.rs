@@ -24,7 +24,9 @@ use crate::format::{
 };
 use crate::keydir::KeyEntry;
 use crate::options::ReadMethod;
-use crate::storage::{Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at};
+use crate::storage::{
+    Mapped, Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at,
+};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// An open segment. Shared by everyone who may read from it; the files of a retired one are removed
@@ -248,10 +250,7 @@ impl Segment {
     pub(crate) fn value_of(&self, entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let location = entry.location;
         let (offset, length) = (u64::from(location.offset), location.length as usize);
-        let mapped = match &self.source {
-            Source::Mapped(map) | Source::Growing { map, .. } => map.bytes(offset, length),
-            Source::File(_) => None,
-        };
+        let mapped = self.map().and_then(|map| map.bytes(offset, length));
         match (mapped, &self.source) {
             (Some(bytes), _) => self.value_in(&bytes, entry, key),
             // Nothing is there: that is damage, which `value_in` has the words for.
@@ -265,12 +264,16 @@ impl Segment {
         }
     }
 
-    /// The first byte of a record, where looking costs no system call.
-    pub(crate) fn first_byte(&self, location: Location) -> Option<u8> {
+    fn map(&self) -> Option<&dyn Mapped> {
         match &self.source {
-            Source::Mapped(map) => (**map).as_ref().get(location.offset as usize).copied(),
+            Source::Mapped(map) | Source::Growing { map, .. } => Some(&**map),
             Source::File(_) => None,
         }
+    }
+
+    /// The first byte of a record, where looking costs no system call.
+    pub(crate) fn first_byte(&self, location: Location) -> Option<u8> {
+        self.map()?.bytes(u64::from(location.offset), 1)?.first().copied()
     }
 
     fn value_in(&self, bytes: &[u8], entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
