@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Kind;
-use crate::work::Work;
+use crate::work::{Job, Work};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figures {
@@ -20,15 +20,41 @@ pub(crate) struct Figures {
     /// Name to (seconds, figure).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) series: BTreeMap<String, Vec<(f64, f64)>>,
+    /// Why there are no values, if there are none: what a table says in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failed: Option<String>,
 }
 
 impl Figures {
+    pub(crate) fn new(job: &Job) -> Self {
+        Self {
+            engine: job.engine,
+            work: job.work,
+            keys: job.keys,
+            value_bytes: job.value_bytes,
+            run: job.run,
+            values: BTreeMap::new(),
+            series: BTreeMap::new(),
+            failed: None,
+        }
+    }
+
+    /// Whether both are of the same work of the same engine, in the same run.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        let name = |figures: &Self| {
+            (figures.engine, figures.work, figures.keys, figures.value_bytes, figures.run)
+        };
+        name(self) == name(other)
+    }
+
     pub(crate) fn put(&mut self, name: &str, value: f64) {
         self.values.insert(name.to_string(), value);
     }
 
     pub(crate) fn point(&mut self, name: &str, at: f64, value: f64) {
-        self.series.entry(name.to_string()).or_default().push((at, value));
+        // A picture shows no more digits, and the results are kept in the repository.
+        let round = |value: f64| (value * 1000.0).round() / 1000.0;
+        self.series.entry(name.to_string()).or_default().push((round(at), round(value)));
     }
 
     /// Percentiles in microseconds.

@@ -1,19 +1,30 @@
 //! Where and with what a run was made: without it, its figures say nothing.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
 /// The versions that were built are those of the lock file that was there when this was built.
-const LOCK: &str = include_str!("../Cargo.lock");
+pub(crate) const LOCK: &str = include_str!("../Cargo.lock");
+
+/// Where pakv is built from.
+const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/pakv");
 
 /// Label and what it says, in the order of the report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setting {
     pub(crate) label: String,
     pub(crate) text: String,
+}
+
+impl Setting {
+    /// Whether figures that differ in it may stand in one table.
+    pub(crate) fn may_differ(&self) -> bool {
+        self.label == "load before the run"
+    }
 }
 
 pub(crate) fn describe(dir: &Path) -> Vec<Setting> {
@@ -29,10 +40,22 @@ pub(crate) fn describe(dir: &Path) -> Vec<Setting> {
         setting("kernel", read("/proc/sys/kernel/osrelease")),
         setting("file system", file_system(dir).unwrap_or_default()),
         setting("compiler", output("rustc", &["--version"])),
-        setting("pakv at commit", output("git", &["rev-parse", "--short", "HEAD"])),
+        setting("pakv", library()),
         setting("peers", versions()),
         setting("load before the run", read("/proc/loadavg")),
     ]
+}
+
+/// The library's own tree, whatever else of the repository changes, and whether it is as committed.
+fn library() -> String {
+    let tree = output("git", &["-C", LIBRARY, "rev-parse", "--short", "HEAD:./"]);
+    let changes = output("git", &["-C", LIBRARY, "diff", "HEAD", "--", "."]);
+    if changes.is_empty() {
+        return format!("crates/pakv is tree {tree}");
+    }
+    let mut hash = DefaultHasher::new();
+    changes.hash(&mut hash);
+    format!("crates/pakv is tree {tree} with changes {:08x}", hash.finish() as u32)
 }
 
 fn read(file: &str) -> String {
@@ -72,8 +95,11 @@ pub(crate) fn version(name: &str) -> Option<&'static str> {
 }
 
 fn versions() -> String {
-    let built = ["heed", "redb", "fjall", "sled"].into_iter();
-    let names = built.chain(cfg!(feature = "rocksdb").then_some("rocksdb"));
-    let version = |name: &str| Some(format!("{name} {}", version(name)?));
-    names.filter_map(version).collect::<Vec<_>>().join(", ")
+    let names = ["heed", "redb", "fjall", "sled", "rocksdb"].into_iter();
+    let mut all: Vec<_> =
+        names.filter_map(|name| Some(format!("{name} {}", version(name)?))).collect();
+    // The version of RocksDB itself stands behind that of its bindings.
+    let native = version("librocksdb-sys").and_then(|text| Some(text.split_once('+')?.1));
+    all.extend(native.map(|native| format!("RocksDB {native}")));
+    all.join(", ")
 }

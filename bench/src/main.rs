@@ -2,10 +2,12 @@
 //! the tables and pictures. See README.md here.
 
 mod cage;
+mod child;
 mod data;
 mod engine;
 mod figures;
 mod machine;
+mod plan;
 mod process;
 mod report;
 mod run;

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+};
 
-use super::{Durability, Each, Engine, Found, Reader, Settings};
+use super::{Durability, Each, Engine, Found, LONG_VALUE, Reader, Settings};
 
 pub(crate) const NOTE: &str = "buffered: each write is handed to the OS by its journal (default); synced: \
-     persist(SyncData) after each; compression off";
+     persist(SyncData) after each; values of 4 KiB and more apart from keys; compression off";
 
 pub(crate) struct Fjall {
     db: Database,
@@ -24,8 +26,10 @@ impl Fjall {
             .journal_compression(CompressionType::None)
             .open()?;
         let keys = db.keyspace("bench", || {
+            let apart = KvSeparationOptions::default().compression(CompressionType::None);
             KeyspaceCreateOptions::default()
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+                .with_kv_separation((settings.value_bytes >= LONG_VALUE).then_some(apart))
         })?;
         Ok(Self { db, keys, synced: settings.durability == Durability::Synced })
     }

@@ -3,8 +3,9 @@
 //! Fairness, for all of them: the same keys and values, the same class of durability, the same
 //! budget for a cache of the engine's own (pakv and LMDB have none: the operating system's page
 //! cache serves them, as it serves the others beside their own), no compression (the values cannot be
-//! compressed; it would only cost), otherwise the settings that the engine comes with. Where an
-//! engine has no such class, its adapter takes the nearest that favours it, and says so.
+//! compressed; it would only cost), long values kept apart where the engine can, otherwise the
+//! settings that it comes with. Where an engine has no such class, its adapter takes the nearest that
+//! favours it, and says so.
 
 mod fjall;
 mod lmdb;
@@ -58,10 +59,16 @@ pub(crate) enum Durability {
     Synced,
 }
 
+/// From here on engines that can keep values apart from keys do: of their own accord they do not, but
+/// their documents advise it for values that are long against a page.
+pub(crate) const LONG_VALUE: usize = 4096;
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) durability: Durability,
     pub(crate) cache_bytes: u64,
+    /// How long the values are: who has a setting for long ones gets it.
+    pub(crate) value_bytes: usize,
     /// The data is known to be larger than memory: who has a setting for that gets it.
     pub(crate) larger_than_memory: bool,
 }
@@ -97,6 +104,11 @@ impl Kind {
     /// As the command line and the results spell it.
     pub(crate) fn arg(self) -> String {
         self.name().to_lowercase()
+    }
+
+    /// Whether its build takes a quarter of an hour.
+    pub(crate) fn builds_for_long(self) -> bool {
+        self.arg() == "rocksdb"
     }
 
     /// What a reader of the tables has to know about its settings.

@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use anyhow::Result;
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions,
+};
 
-use super::{Durability, Each, Engine, Found, Reader, Settings};
+use super::{Durability, Each, Engine, Found, LONG_VALUE, Reader, Settings};
 
 pub(crate) const NOTE: &str = "buffered: write-ahead log without sync (handed to the OS at each write, the default); \
-     synced: WriteOptions::sync; Bloom filter of 10 bits; two background jobs; compression off";
+     synced: WriteOptions::sync; Bloom filter of 10 bits; values of 4 KiB and more apart from keys (BlobDB, with its garbage collection); compression off";
 
 pub(crate) struct Rocks {
     db: DB,
     write: WriteOptions,
+    /// Made once: the defaults, checksums verified among them.
+    read: ReadOptions,
 }
 
 impl Rocks {
@@ -25,11 +29,14 @@ impl Rocks {
         options.create_if_missing(true);
         options.set_block_based_table_factory(&table);
         options.set_compression_type(DBCompressionType::None);
-        // One for each processor of the machine the figures are from, which is the default too.
-        options.set_max_background_jobs(2);
+        if settings.value_bytes >= LONG_VALUE {
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(LONG_VALUE as u64);
+            options.set_enable_blob_gc(true);
+        }
         let mut write = WriteOptions::default();
         write.set_sync(settings.durability == Durability::Synced);
-        Ok(Self { db: DB::open(&options, dir)?, write })
+        Ok(Self { db: DB::open(&options, dir)?, write, read: ReadOptions::default() })
     }
 }
 
@@ -48,7 +55,7 @@ impl Engine for Rocks {
 
     fn get(&self, key: &[u8], found: Found<'_>) -> Result<bool> {
         // Pinned: the value is lent from the block cache, not copied.
-        Ok(self.db.get_pinned(key)?.inspect(|value| found(value)).is_some())
+        Ok(self.db.get_pinned_opt(key, &self.read)?.inspect(|value| found(value)).is_some())
     }
 
     fn reader(&self) -> Result<Box<dyn Reader + '_>> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::rows::{Goal, Row};
+use super::promises::{Goal, Promise};
+use super::rows::{Row, Unit};
 use crate::engine::Kind;
 use crate::figures::Figures;
 
@@ -13,12 +14,12 @@ pub(crate) struct Section<'f> {
     pub(crate) all: Vec<&'f Figures>,
 }
 
-/// What a row comes to.
+/// What a promise comes to, and the figure.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Verdict {
     Reached(String),
     Short(String),
-    Unknown(String),
+    Unknown,
 }
 
 pub(crate) fn sections(all: &[Figures]) -> Vec<Section<'_>> {
@@ -74,64 +75,66 @@ impl Section<'_> {
         median((0..self.runs()).filter_map(pair).collect())
     }
 
-    pub(crate) fn verdict(&self, row: &Row) -> Verdict {
+    /// Whoever does best in a row beside pakv, and pakv's figure over its.
+    pub(crate) fn best(&self, row: &Row) -> Option<(f64, Kind)> {
+        let kinds = self.engines().into_iter().filter(|kind| row.competes(*kind));
+        let ratios = kinds.filter_map(|kind| Some((self.ratio(row, kind)?, kind)));
+        let order = |a: &(f64, Kind), b: &(f64, Kind)| a.0.total_cmp(&b.0);
+        if row.unit == Unit::Rate { ratios.min_by(order) } else { ratios.max_by(order) }
+    }
+
+    /// Why an engine has no figure in a row, if it tried.
+    pub(crate) fn failure(&self, row: &Row, kind: Kind) -> Option<&str> {
+        let mut children =
+            self.all.iter().filter(|child| (child.work, child.engine) == (row.work, kind));
+        children.find_map(|child| child.failed.as_deref())
+    }
+
+    pub(crate) fn engine(&self, name: &str) -> Option<Kind> {
+        self.engines().into_iter().find(|kind| kind.arg() == name)
+    }
+
+    pub(crate) fn verdict(&self, promise: &Promise) -> Verdict {
+        let row = &promise.row;
         let judge = |reached: bool, text: String| {
             if reached { Verdict::Reached(text) } else { Verdict::Short(text) }
         };
-        match row.goal {
-            Goal::TimesBest(goal) => {
-                let kinds = self.engines().into_iter().filter(|kind| row.competes(*kind));
-                let ratios = kinds.filter_map(|kind| Some((self.ratio(row, kind)?, kind)));
-                match ratios.min_by(|a, b| a.0.total_cmp(&b.0)) {
-                    Some((ratio, best)) => {
-                        let best = best.name();
-                        judge(ratio >= goal, format!("{ratio:.2} × {best}; goal ≥ {goal} ×"))
-                    }
-                    None => Verdict::Unknown(format!("goal ≥ {goal} × the best peer")),
-                }
+        let measured = match promise.goal {
+            Goal::TimesBest(goal) => self
+                .best(row)
+                .map(|(ratio, best)| judge(ratio >= goal, format!("{ratio:.2} × {}", best.name()))),
+            Goal::TimesOf(name, goal) => self
+                .engine(name)
+                .and_then(|kind| Some((self.ratio(row, kind)?, kind)))
+                .map(|(ratio, kind)| judge(ratio >= goal, format!("{ratio:.2} × {}", kind.name()))),
+            Goal::AtMostTimesOf(name, goal) => self
+                .engine(name)
+                .and_then(|kind| Some((self.ratio(row, kind)?, kind)))
+                .map(|(ratio, kind)| judge(ratio <= goal, format!("{ratio:.2} × {}", kind.name()))),
+            Goal::AtMost(limit) | Goal::AtMostAim(limit, _) => {
+                self.value(row, Kind::Pakv).map(|value| judge(value <= limit, row.unit.show(value)))
             }
-            Goal::TimesOf(name, goal) => {
-                let kind = self.engines().into_iter().find(|kind| kind.arg() == name);
-                match kind.and_then(|kind| self.ratio(row, kind)) {
-                    Some(ratio) => {
-                        judge(ratio >= goal, format!("{ratio:.2} × {name}; goal ≥ {goal} ×"))
-                    }
-                    None => Verdict::Unknown(format!("goal ≥ {goal} × {name}, which was not run")),
-                }
-            }
-            Goal::AtMostTimesOf(name, goal) => {
-                let kind = self.engines().into_iter().find(|kind| kind.arg() == name);
-                match kind.and_then(|kind| self.ratio(row, kind)) {
-                    Some(ratio) => {
-                        judge(ratio <= goal, format!("{ratio:.2} × {name}; goal ≤ {goal} ×"))
-                    }
-                    None => Verdict::Unknown(format!("goal ≤ {goal} × {name}, which was not run")),
-                }
-            }
-            Goal::AtMost(limit) => {
-                let limit_shown = row.unit.show(limit);
-                match self.value(row, Kind::Pakv) {
-                    Some(value) => judge(
-                        value <= limit,
-                        format!("{}; goal ≤ {limit_shown}", row.unit.show(value)),
-                    ),
-                    None => Verdict::Unknown(format!("goal ≤ {limit_shown}")),
-                }
-            }
+        };
+        match (measured, self.failure(row, Kind::Pakv)) {
+            (_, Some(why)) => Verdict::Short(why.to_string()),
+            (Some(verdict), None) => verdict,
+            (None, None) => Verdict::Unknown,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::promises::PROMISES;
     use super::super::rows::ROWS;
     use super::*;
     use crate::work::Work;
 
     fn ops(engine: Kind, run: u32, ops: f64) -> Figures {
         let values = [("ops".to_string(), ops)].into();
-        let work = Work::Fill;
-        Figures { engine, work, keys: 1, value_bytes: 1, run, values, series: Default::default() }
+        let series = Default::default();
+        let (keys, value_bytes) = (1, 1);
+        Figures { engine, work: Work::Fill, keys, value_bytes, run, values, series, failed: None }
     }
 
     #[test]
@@ -155,15 +158,24 @@ mod tests {
         ];
         let section = &sections(&all)[0];
         assert_eq!(section.ratio(&ROWS[0], Kind::Lmdb), Some(3.0));
-        assert_eq!(section.verdict(&ROWS[0]), Verdict::Reached("3.00 × LMDB; goal ≥ 3 ×".into()));
-        assert!(matches!(section.verdict(&ROWS[1]), Verdict::Unknown(_)));
+        assert_eq!(section.verdict(&PROMISES[0]), Verdict::Reached("3.00 × LMDB".into()));
+        assert_eq!(section.verdict(&PROMISES[1]), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_failure_of_pakv_is_short_of_any_goal() {
+        let mut failed = ops(Kind::Pakv, 1, 0.0);
+        (failed.failed, failed.values) = (Some("out of memory".into()), Default::default());
+        let all = [ops(Kind::Pakv, 0, 400.0), ops(Kind::Lmdb, 0, 1.0), failed];
+        let verdict = sections(&all)[0].verdict(&PROMISES[0]);
+        assert_eq!(verdict, Verdict::Short("out of memory".into()));
     }
 
     #[test]
     fn the_best_peer_decides() {
         let all =
             [ops(Kind::Pakv, 0, 400.0), ops(Kind::Lmdb, 0, 100.0), ops(Kind::Fjall, 0, 200.0)];
-        let verdict = sections(&all)[0].verdict(&ROWS[0]);
-        assert_eq!(verdict, Verdict::Short("2.00 × fjall; goal ≥ 3 ×".into()));
+        let verdict = sections(&all)[0].verdict(&PROMISES[0]);
+        assert_eq!(verdict, Verdict::Short("2.00 × fjall".into()));
     }
 }

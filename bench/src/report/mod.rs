@@ -1,30 +1,34 @@
 //! The report: tables in Markdown and pictures in SVG, from the results of a run.
 
+mod curves;
+mod headline;
+mod kept;
 mod medians;
 mod picture;
+mod promises;
 mod rows;
+mod summary;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::engine::Kind;
-use crate::figures::Figures;
-use crate::machine::Setting;
 use crate::work::Work;
-use medians::{Section, Verdict};
-use rows::ROWS;
+pub(crate) use kept::Kept;
+use medians::Section;
+use rows::{ROWS, Row};
 
-const RESULTS: &str = "results.jsonl";
-const SETTINGS: &str = "settings.json";
+/// Where a report is looked for.
+pub(crate) const OUT: &str = "docs/benchmarks";
 
 /// Writes the report again from the results that a run left.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Report {
     /// Where the results are and the report goes.
-    #[arg(long, default_value = "docs/benchmarks")]
+    #[arg(long, default_value = OUT)]
     out: PathBuf,
 }
 
@@ -34,31 +38,33 @@ impl Report {
     }
 }
 
-/// Keeps what is measured: one line for each child, so that two runs can be compared by diff.
-pub(crate) fn keep(out: &Path, all: &[Figures], settings: &[Setting]) -> Result<()> {
-    let mut text = String::new();
-    for figures in all {
-        text.push_str(&serde_json::to_string(figures)?);
-        text.push('\n');
-    }
-    fs::write(out.join(RESULTS), text)?;
-    fs::write(out.join(SETTINGS), serde_json::to_string_pretty(settings)? + "\n")?;
-    Ok(())
-}
+const INTRODUCTION: &str = "\
+# Benchmarks
+
+Made by `cargo run --release --manifest-path bench/Cargo.toml --features rocksdb -- run`. Every figure is the median of
+the runs; every ratio is pakv's figure over a peer's within one run, then the median of these. Absolute figures are this
+machine's alone. What is fair and how is in [bench](../../bench/README.md), where the time goes in [profile.md](profile.md).
+
+";
 
 pub(crate) fn write(out: &Path) -> Result<()> {
-    let text = fs::read_to_string(out.join(RESULTS)).context("no results: `run` makes them")?;
-    let all = text.lines().map(serde_json::from_str).collect::<Result<Vec<Figures>, _>>()?;
-    let settings: Vec<Setting> = serde_json::from_str(&fs::read_to_string(out.join(SETTINGS))?)?;
-    let mut page = String::from(
-        "# Benchmarks\n\nMade by `cargo run --release --manifest-path bench/Cargo.toml -- run`. Every figure is the \
-         median of the runs;\nevery ratio is pakv's figure over a peer's within one run, then the median of these. \
-         Absolute figures are this\nmachine's alone.\n\n",
-    );
+    let Kept { all, settings } = Kept::read(out)?;
+    let sections = medians::sections(&all);
+    let mut page = String::from(INTRODUCTION);
     for setting in &settings {
         writeln!(page, "- {}: {}", setting.label, setting.text)?;
     }
-    let sections = medians::sections(&all);
+    if let Some(file) = headline::draw(&sections, out)? {
+        writeln!(page, "\n![Speed of pakv against the best peer, work by work]({file})")?;
+    }
+    summary::write(&mut page, &sections)?;
+    let curves = curves::draw(&sections, out)?;
+    if !curves.is_empty() {
+        page.push_str("\n## How cost grows\n");
+    }
+    for (title, file) in curves {
+        writeln!(page, "\n![{title}]({file})")?;
+    }
     for section in &sections {
         part(&mut page, section, out)?;
     }
@@ -75,33 +81,34 @@ pub(crate) fn write(out: &Path) -> Result<()> {
 
 fn part(page: &mut String, section: &Section<'_>, out: &Path) -> Result<()> {
     let engines = section.engines();
-    let (keys, bytes, runs) = (section.keys, section.value_bytes, section.runs());
+    let (keys, value, runs) = (section.keys, summary::bytes(section.value_bytes), section.runs());
     let times = if runs == 1 { "run" } else { "runs" };
-    writeln!(page, "\n## {keys} keys of 24 bytes, values of {bytes} bytes, {runs} {times}\n")?;
-    writeln!(
-        page,
-        "A cell is the engine's figure, and pakv's over it in brackets. Goals are set for 1 M keys and 100 bytes, \
-         open times\nfor 10 M keys; elsewhere they are a comparison.\n"
-    )?;
+    writeln!(page, "\n## {keys} keys of 24 bytes, values of {value}, {runs} {times}\n")?;
+    writeln!(page, "A cell is the engine's figure, and pakv's over it in brackets.\n")?;
     let names: Vec<_> = engines.iter().map(|kind| kind.name()).collect();
-    writeln!(page, "| work | {} | pakv against its goal |", names.join(" | "))?;
-    writeln!(page, "| --- |{} --- |", " ---: |".repeat(names.len()))?;
+    writeln!(page, "| work | {} | pakv ÷ best peer |", names.join(" | "))?;
+    writeln!(page, "| --- |{} ---: |", " ---: |".repeat(names.len()))?;
+    let mut failures = Vec::new();
     for row in &ROWS {
-        let cells = engines.iter().map(|&kind| match section.value(row, kind) {
-            None => "–".to_string(),
-            Some(value) if kind == Kind::Pakv => format!("**{}**", row.unit.show(value)),
-            Some(value) => {
-                let ratio = section.ratio(row, kind).map(|ratio| format!(" ({ratio:.2})"));
-                format!("{}{}", row.unit.show(value), ratio.unwrap_or_default())
-            }
-        });
-        let cells: Vec<_> = cells.collect();
-        let verdict = match section.verdict(row) {
-            Verdict::Reached(text) => format!("reached: {text}"),
-            Verdict::Short(text) => format!("**NOT REACHED**: {text}"),
-            Verdict::Unknown(text) => format!("**not measured**: {text}"),
-        };
-        writeln!(page, "| {} | {} | {verdict} |", row.title, cells.join(" | "))?;
+        let cells: Vec<_> = engines.iter().map(|&kind| cell(section, row, kind)).collect();
+        if cells.iter().all(|cell| cell == NOTHING) {
+            continue;
+        }
+        for &kind in &engines {
+            let failure = section.failure(row, kind);
+            failures
+                .extend(failure.map(|why| format!("{}, {}: {why}.", kind.name(), row.work.arg())));
+        }
+        let best = section.best(row).map(|(ratio, kind)| format!("{ratio:.2} × {}", kind.name()));
+        let best = best.unwrap_or_default();
+        writeln!(page, "| {} | {} | {best} |", row.title, cells.join(" | "))?;
+    }
+    failures.dedup();
+    if !failures.is_empty() {
+        writeln!(page, "\nFailed:\n")?;
+    }
+    for failure in failures {
+        writeln!(page, "- {failure}")?;
     }
     latencies(page, section)?;
     memory(page, section)?;
@@ -109,6 +116,23 @@ fn part(page: &mut String, section: &Section<'_>, out: &Path) -> Result<()> {
         writeln!(page, "\n![{title}]({file})")?;
     }
     Ok(())
+}
+
+/// What stands where nothing was measured.
+const NOTHING: &str = "–";
+
+fn cell(section: &Section<'_>, row: &Row, kind: Kind) -> String {
+    if section.failure(row, kind).is_some() {
+        return "failed".to_string();
+    }
+    match section.value(row, kind) {
+        None => NOTHING.to_string(),
+        Some(value) if kind == Kind::Pakv => format!("**{}**", row.unit.show(value)),
+        Some(value) => {
+            let ratio = section.ratio(row, kind).map(|ratio| format!(" ({ratio:.2})"));
+            format!("{}{}", row.unit.show(value), ratio.unwrap_or_default())
+        }
+    }
 }
 
 /// Percentiles of single operations: of gets alone, of sets alone.
@@ -140,10 +164,13 @@ fn latencies(page: &mut String, section: &Section<'_>) -> Result<()> {
             };
             match (of("p50"), of("p99"), of("p999")) {
                 (Some(p50), Some(p99), Some(p999)) => format!("{p50:.1} / {p99:.1} / {p999:.1}"),
-                _ => "–".to_string(),
+                _ => NOTHING.to_string(),
             }
         });
-        writeln!(page, "| {title} | {} |", cells.collect::<Vec<_>>().join(" | "))?;
+        let cells: Vec<_> = cells.collect();
+        if cells.iter().any(|cell| cell != NOTHING) {
+            writeln!(page, "| {title} | {} |", cells.join(" | "))?;
+        }
     }
     Ok(())
 }
@@ -165,7 +192,7 @@ fn memory(page: &mut String, section: &Section<'_>) -> Result<()> {
             };
             match (of("anonymous_bytes"), of("file_bytes")) {
                 (Some(anonymous), Some(file)) => format!("{anonymous:.1} / {file:.1}"),
-                _ => "–".to_string(),
+                _ => NOTHING.to_string(),
             }
         });
         writeln!(page, "| {title} | {} |", cells.collect::<Vec<_>>().join(" | "))?;

@@ -13,15 +13,16 @@ use crate::engine::Kind;
 use crate::work::Work;
 
 const SIZE: (u32, u32) = (1000, 520);
-const TEXT: (&str, u32) = ("sans-serif", 15);
+pub(super) const TEXT: (&str, u32) = ("sans-serif", 15);
+pub(super) const LABEL: (&str, u32) = ("sans-serif", 12);
 const SMALL: (&str, u32) = ("sans-serif", 10);
-const TITLE: (&str, u32) = ("sans-serif", 19);
+pub(super) const TITLE: (&str, u32) = ("sans-serif", 19);
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Line = (Kind, Vec<(f64, f64)>);
 
 /// Colours that people who see fewer colours can tell apart (Okabe and Ito).
-fn colour(kind: Kind) -> RGBColor {
+pub(super) fn colour(kind: Kind) -> RGBColor {
     match kind {
         Kind::Pakv => RGBColor(213, 94, 0),
         Kind::Lmdb => RGBColor(0, 114, 178),
@@ -65,7 +66,7 @@ pub(super) fn draw(section: &Section<'_>, out: &Path) -> Result<Vec<(String, Str
 }
 
 /// The drawing library's errors borrow from its backend.
-fn wrong(error: impl std::fmt::Display) -> anyhow::Error {
+pub(super) fn wrong(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("{error}")
 }
 

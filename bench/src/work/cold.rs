@@ -39,8 +39,12 @@ pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
         return timed(job, out, || Ok(file.read_exact_at(&mut page, random.below(pages) * PAGE)?));
     }
     let cache_bytes = (job.cache_mib << 20).min(cage::limit(job.keys, job.value_bytes) / 4);
-    let durability = Durability::Buffered;
-    let settings = Settings { durability, cache_bytes, larger_than_memory: true };
+    let settings = Settings {
+        durability: Durability::Buffered,
+        cache_bytes,
+        value_bytes: job.value_bytes,
+        larger_than_memory: true,
+    };
     let engine = job.engine.open(&job.dir, settings)?;
     let values = job.values();
     timed(job, out, || {

@@ -20,6 +20,10 @@ use serde::{Deserialize, Serialize};
 use crate::data::Values;
 use crate::engine::{Durability, Engine, Kind, Settings};
 use crate::figures::Figures;
+use crate::process;
+
+/// Bytes of the disk that no work takes.
+const DISK_LEFT: u64 = 4 << 30;
 
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
@@ -56,7 +60,7 @@ pub(crate) enum Work {
     #[value(name = "sync-1")]
     #[serde(rename = "sync-1")]
     Sync1,
-    /// Builds a program that uses nothing but the engine, from an empty target directory. Once a run.
+    /// Builds a program that uses nothing but the engine, from an empty target directory.
     Build,
     /// Sets, synced, by 16 threads.
     #[value(name = "sync-16")]
@@ -130,27 +134,30 @@ impl Job {
 
     /// Bytes of keys and values that are there once all are set, as a user counts them.
     fn live_bytes(&self) -> u64 {
-        self.keys * (crate::data::KEY_BYTES + self.value_bytes) as u64
+        self.keys * self.pair_bytes()
+    }
+
+    /// Of one key and its value.
+    fn pair_bytes(&self) -> u64 {
+        (crate::data::KEY_BYTES + self.value_bytes) as u64
+    }
+
+    /// A work that may write for long ends when little is left for anybody else.
+    fn disk_is_full(&self) -> bool {
+        process::disk_free(&self.dir).is_some_and(|free| free < DISK_LEFT)
     }
 
     fn open(&self, durability: Durability) -> Result<Box<dyn Engine>> {
-        let cache_bytes = self.cache_mib << 20;
-        let settings = Settings { durability, cache_bytes, larger_than_memory: false };
+        let (cache_bytes, value_bytes) = (self.cache_mib << 20, self.value_bytes);
+        let larger_than_memory = false;
+        let settings = Settings { durability, cache_bytes, value_bytes, larger_than_memory };
         self.engine.open(&self.dir, settings)
     }
 }
 
 /// What the child does.
 pub(crate) fn run(job: &Job) -> Result<Figures> {
-    let mut figures = Figures {
-        engine: job.engine,
-        work: job.work,
-        keys: job.keys,
-        value_bytes: job.value_bytes,
-        run: job.run,
-        values: Default::default(),
-        series: Default::default(),
-    };
+    let mut figures = Figures::new(job);
     let out = &mut figures;
     match job.work {
         Work::Build => build::run(job, out)?,

@@ -41,7 +41,9 @@ pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     let start = Instant::now();
     let engine = job.open(Durability::Buffered)?;
     let mut right = false;
+    let opened = start.elapsed();
     engine.get(&key(0), &mut |value| right = values.check(0, value))?;
+    out.put("open_alone_ms", opened.as_secs_f64() * 1000.0);
     out.put("open_ms", start.elapsed().as_secs_f64() * 1000.0);
     ensure!(right, "{}: key 0 is not what was set", job.engine.name());
     let after = process::memory()?;

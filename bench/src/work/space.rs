@@ -7,11 +7,13 @@ use anyhow::Result;
 
 use super::Job;
 use crate::data::{Random, key};
-use crate::engine::Durability;
+use crate::engine::{Durability, Engine};
 use crate::figures::Figures;
-use crate::process;
+use crate::process::{self, Written};
 
 const SAMPLE: Duration = Duration::from_millis(250);
+/// Looks at the memory, which may grow for a moment only, for each look at the disk.
+const LOOKS_PER_SAMPLE: u32 = 25;
 /// How long a store may tidy up after the writes end.
 const REST: Duration = Duration::from_secs(8);
 /// Times the live bytes that are overwritten before what is measured counts: the steady state.
@@ -19,73 +21,84 @@ const SETTLED_AFTER: f64 = 2.0;
 
 pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     let engine = job.open(Durability::Buffered)?;
-    let (live, pair) = (job.live_bytes() as f64, (job.live_bytes() / job.keys) as f64);
     let (sets, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let anonymous = process::memory()?.anonymous;
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| -> Result<()> {
-            let values = job.values();
-            let (mut random, mut value) = (Random::new(u64::from(job.run) + 2), Vec::new());
-            while !stop.load(Ordering::Relaxed) {
-                let turn = sets.fetch_add(1, Ordering::Relaxed);
-                let id = random.below(job.keys);
-                values.put(id, turn, &mut value);
-                engine.set(&key(id), &value)?;
-            }
-            Ok(())
-        });
-        let (mut steady, mut max, mut peak) = (None, 0.0_f64, 0);
-        let first = process::written()?;
-        let mut last = first;
-        // Never shorter than the steady state needs, within reason: a slow engine is let off.
-        let patience = job.limit() * 4;
-        loop {
-            std::thread::sleep(SAMPLE);
-            let (at, done) = (start.elapsed(), sets.load(Ordering::Relaxed) as f64);
-            let space = process::disk_bytes(&job.dir) as f64 / live;
-            let volumes = done * pair / live;
-            out.point("space", at.as_secs_f64(), space);
-            out.point("overwritten", at.as_secs_f64(), volumes);
-            peak = peak.max(process::memory()?.anonymous);
-            if volumes >= SETTLED_AFTER {
-                let written = process::written()?;
-                let (from, done_then) = *steady.get_or_insert((written, done));
-                if done > done_then {
-                    last = written;
-                    let user = (done - done_then) * pair;
-                    out.put("bytes_per_byte", written.since(&from) as f64 / user);
-                }
-            }
-            // Until the steady state the peak of the way there is the best that is known.
-            max = max.max(space);
-            let enough = volumes >= 2.0 * SETTLED_AFTER;
-            if writer.is_finished() || (at >= job.limit() && enough) || at >= patience {
-                break;
-            }
-        }
+        let writer = scope.spawn(|| overwrite(job, engine.as_ref(), &sets, &stop));
+        let watched = watch(job, &sets, start, &|| writer.is_finished(), out);
         stop.store(true, Ordering::Relaxed);
         writer.join().expect("the writer panicked")?;
-        if steady.is_none() {
-            last = process::written()?;
-            let user = sets.load(Ordering::Relaxed) as f64 * pair;
-            out.put("bytes_per_byte", last.since(&first) as f64 / user);
-        }
-        out.put("wchar", (last.wchar - first.wchar) as f64);
-        out.put("write_bytes", (last.write_bytes - first.write_bytes) as f64);
-        out.put("volumes", sets.load(Ordering::Relaxed) as f64 * pair / live);
-        out.put("space_max", max);
-        out.put("anonymous_grown", peak.saturating_sub(anonymous) as f64);
-        out.put("ops", sets.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64());
-        Ok::<_, anyhow::Error>(())
+        watched
     })?;
+    out.put("ops", sets.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64());
     let ended = Instant::now();
+    out.put("ended_s", (ended - start).as_secs_f64());
     while ended.elapsed() < REST {
         std::thread::sleep(SAMPLE);
-        let space = process::disk_bytes(&job.dir) as f64 / live;
+        let space = space(job);
         out.point("space", start.elapsed().as_secs_f64(), space);
         out.put("space_rested", space);
     }
-    out.put("ended_s", (ended - start).as_secs_f64());
     engine.close()
+}
+
+fn overwrite(job: &Job, engine: &dyn Engine, sets: &AtomicU64, stop: &AtomicBool) -> Result<()> {
+    let values = job.values();
+    let (mut random, mut value) = (Random::new(u64::from(job.run) + 2), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let turn = sets.fetch_add(1, Ordering::Relaxed);
+        let id = random.below(job.keys);
+        values.put(id, turn, &mut value);
+        engine.set(&key(id), &value)?;
+    }
+    Ok(())
+}
+
+fn space(job: &Job) -> f64 {
+    process::disk_bytes(&job.dir) as f64 / job.live_bytes() as f64
+}
+
+/// Watches until there is enough to say what the steady state is like, or time is up.
+fn watch(
+    job: &Job,
+    sets: &AtomicU64,
+    start: Instant,
+    finished: &dyn Fn() -> bool,
+    out: &mut Figures,
+) -> Result<()> {
+    let pair = job.pair_bytes() as f64;
+    let anonymous = process::anonymous_about()?;
+    let first = (process::written()?, 0.0);
+    // What was written and set when the steady state began.
+    let mut steady: Option<(Written, f64)> = None;
+    let (mut max, mut peak) = (0.0_f64, 0);
+    // Never shorter than the steady state needs, within reason: a slow engine is let off.
+    let patience = job.limit() * if job.keys > 1_000_000 { 12 } else { 4 };
+    loop {
+        for _ in 0..LOOKS_PER_SAMPLE {
+            std::thread::sleep(SAMPLE / LOOKS_PER_SAMPLE);
+            peak = peak.max(process::anonymous_about()?);
+        }
+        let (at, done) = (start.elapsed(), sets.load(Ordering::Relaxed) as f64);
+        let (space, volumes) = (space(job), done * pair / job.live_bytes() as f64);
+        out.point("space", at.as_secs_f64(), space);
+        out.point("overwritten", at.as_secs_f64(), volumes);
+        max = max.max(space);
+        if steady.is_none() && volumes >= SETTLED_AFTER {
+            steady = Some((process::written()?, done));
+        }
+        let enough = at >= job.limit() && volumes >= 2.0 * SETTLED_AFTER;
+        if finished() || enough || at >= patience || job.disk_is_full() {
+            break;
+        }
+    }
+    // An engine that never came so far is judged by the way there, which favours it.
+    let (written, done) = (process::written()?, sets.load(Ordering::Relaxed) as f64);
+    let (from, done_then) = steady.filter(|then| done > then.1).unwrap_or(first);
+    out.put("steady", f64::from(u8::from(steady.is_some())));
+    out.put("bytes_per_byte", written.since(&from) as f64 / ((done - done_then) * pair));
+    out.put("volumes", done * pair / job.live_bytes() as f64);
+    out.put("space_max", max);
+    out.put("anonymous_grown", peak.saturating_sub(anonymous) as f64);
+    Ok(())
 }
