@@ -9,6 +9,7 @@ mod figures;
 mod machine;
 mod plan;
 mod process;
+mod profile;
 mod report;
 mod run;
 mod work;
@@ -29,6 +30,8 @@ enum Command {
     Run(run::Run),
     /// Writes the tables and pictures again from the results that are kept.
     Report(report::Report),
+    /// Says in which functions a work spends its time.
+    Profile(profile::Profile),
     /// One work on one engine, in this process; prints one line of JSON. What `run` starts.
     Child(work::Job),
 }
@@ -37,6 +40,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Run(run) => run.run(),
         Command::Report(report) => report.run(),
+        Command::Profile(profile) => profile.run(),
         Command::Child(job) => {
             println!("{}", serde_json::to_string(&work::run(&job)?)?);
             Ok(())
