@@ -6,7 +6,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::medians::Section;
-use super::picture::{self, Area, TEXT, TITLE, colour, wrong};
+use super::picture::{self, Area, TEXT, colour, wrong};
 use super::rows::{ROWS, Row, Unit};
 use super::summary;
 use crate::engine::Kind;
@@ -15,7 +15,6 @@ use crate::work::Work;
 const WIDTH: u32 = 1000;
 const PANEL: u32 = 230;
 const COLUMNS: usize = 2;
-const HEAD: u32 = 60;
 /// Curves over keys are of values of this size, those over values of about this many keys.
 const VALUE_BYTES: usize = 100;
 const KEYS: u64 = 1_000_000;
@@ -25,6 +24,8 @@ struct Curves<'s, 'f> {
     title: &'static str,
     file: &'static str,
     axis: fn(f64) -> String,
+    /// Of the axis' scale.
+    base: f64,
     /// Where on the axis, and what was measured there; in order.
     points: Vec<(f64, &'s Section<'f>)>,
 }
@@ -47,7 +48,7 @@ fn over_keys<'s, 'f>(sections: &'s [Section<'f>]) -> Curves<'s, 'f> {
     let points = same.map(|section| (section.keys as f64, section)).collect();
     let (title, file) =
         ("How cost grows with the number of keys, values of 100 bytes", "curves-keys.svg");
-    Curves { title, file, axis: |keys| summary::count(keys as u64), points }
+    Curves { title, file, axis: |keys| summary::count(keys as u64), base: 10.0, points }
 }
 
 fn over_values<'s, 'f>(sections: &'s [Section<'f>]) -> Curves<'s, 'f> {
@@ -60,7 +61,7 @@ fn over_values<'s, 'f>(sections: &'s [Section<'f>]) -> Curves<'s, 'f> {
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (title, file) =
         ("How cost grows with the size of values, about a GiB at most", "curves-values.svg");
-    Curves { title, file, axis: |bytes| summary::bytes(bytes as usize), points }
+    Curves { title, file, axis: |bytes| summary::bytes(bytes as usize), base: 4.0, points }
 }
 
 fn picture(curves: &Curves<'_, '_>, out: &Path) -> Result<()> {
@@ -69,13 +70,11 @@ fn picture(curves: &Curves<'_, '_>, out: &Path) -> Result<()> {
     let alive = |row: &&Row| engines(curves, row).iter().any(|(_, line)| line.len() > 1);
     let rows: Vec<_> = ROWS.iter().filter(|row| row.work != Work::Build).filter(alive).collect();
     let lines = rows.len().div_ceil(COLUMNS);
-    let size = (WIDTH, HEAD + PANEL * lines as u32);
+    let size = (WIDTH, picture::HEAD + PANEL * lines as u32);
     let area = SVGBackend::new(&path, size).into_drawing_area();
     area.fill(&WHITE).map_err(wrong)?;
-    area.draw(&Text::new(curves.title, (16, 10), TITLE.into_font())).map_err(wrong)?;
     let kinds = curves.points.iter().flat_map(|(_, section)| section.engines());
-    legend(kinds.collect(), &area)?;
-    let (_, body) = area.split_vertically(HEAD);
+    let body = picture::head(curves.title, kinds.collect(), &area)?;
     for (row, panel) in rows.iter().zip(body.split_evenly((lines.max(1), COLUMNS))) {
         chart(curves, row, &panel)?;
     }
@@ -96,18 +95,6 @@ fn engines(curves: &Curves<'_, '_>, row: &Row) -> Vec<(Kind, Vec<(f64, f64)>)> {
     kinds.into_iter().map(line).filter(|(_, line)| !line.is_empty()).collect()
 }
 
-fn legend(mut kinds: Vec<Kind>, area: &Area<'_>) -> Result<()> {
-    kinds.sort();
-    kinds.dedup();
-    for (slot, kind) in kinds.into_iter().enumerate() {
-        let x = 16 + slot as i32 * 120;
-        let mark = Rectangle::new([(x, 40), (x + 16, 48)], colour(kind).filled());
-        area.draw(&mark).map_err(wrong)?;
-        area.draw(&Text::new(kind.name(), (x + 22, 36), TEXT.into_font())).map_err(wrong)?;
-    }
-    Ok(())
-}
-
 fn chart(curves: &Curves<'_, '_>, row: &Row, area: &Area<'_>) -> Result<()> {
     let lines = engines(curves, row);
     let values = || lines.iter().flat_map(|(_, line)| line).map(|point| point.1);
@@ -122,7 +109,10 @@ fn chart(curves: &Curves<'_, '_>, row: &Row, area: &Area<'_>) -> Result<()> {
         .margin(8)
         .x_label_area_size(26)
         .y_label_area_size(78)
-        .build_cartesian_2d((first.0 / 1.2..last.0 * 1.2).log_scale(), (low..high).log_scale())
+        .build_cartesian_2d(
+            (first.0 / 1.2..last.0 * 1.2).log_scale().base(curves.base),
+            (low..high).log_scale().base(if high / low < 100.0 { 2.0 } else { 10.0 }),
+        )
         .map_err(wrong)?;
     let unit = row.unit;
     chart

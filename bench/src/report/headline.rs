@@ -20,7 +20,7 @@ const TOP: f64 = 62.0;
 const BOTTOM: f64 = 40.0;
 /// Where bars begin, and how long the longest may be.
 const LEFT: f64 = 190.0;
-const LONGEST: f64 = 430.0;
+const LONGEST: f64 = 400.0;
 /// Longer bars are cut there, and say so by their figure.
 const MOST: f64 = 12.0;
 

@@ -6,6 +6,7 @@ use super::promises::{Goal, Promise};
 use super::rows::{Row, Unit};
 use crate::engine::Kind;
 use crate::figures::Figures;
+use crate::work::Work;
 
 /// The runs of one number of keys and one size of values.
 pub(crate) struct Section<'f> {
@@ -41,6 +42,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 impl Section<'_> {
     pub(crate) fn runs(&self) -> u32 {
         self.all.iter().map(|figures| figures.run + 1).max().unwrap_or(0)
+    }
+
+    /// Whether it stands for itself, and not only as a point of a curve: then there is a work that
+    /// those do not have.
+    pub(crate) fn is_main(&self) -> bool {
+        self.all.iter().any(|figures| figures.work == Work::Latency)
     }
 
     /// Engines that were measured, pakv first.
@@ -128,7 +135,6 @@ mod tests {
     use super::super::promises::PROMISES;
     use super::super::rows::ROWS;
     use super::*;
-    use crate::work::Work;
 
     fn ops(engine: Kind, run: u32, ops: f64) -> Figures {
         let values = [("ops".to_string(), ops)].into();

@@ -65,7 +65,9 @@ pub(crate) fn write(out: &Path) -> Result<()> {
     for (title, file) in curves {
         writeln!(page, "\n![{title}]({file})")?;
     }
-    for section in &sections {
+    // Those that are only points of the curves come last.
+    let (main, points): (Vec<_>, Vec<_>) = sections.iter().partition(|section| section.is_main());
+    for section in main.into_iter().chain(points) {
         part(&mut page, section, out)?;
     }
     page.push_str("\n## Settings of the engines\n\n");
@@ -112,7 +114,8 @@ fn part(page: &mut String, section: &Section<'_>, out: &Path) -> Result<()> {
     }
     latencies(page, section)?;
     memory(page, section)?;
-    for (title, file) in picture::draw(section, out)? {
+    let pictures = if section.is_main() { picture::draw(section, out)? } else { Vec::new() };
+    for (title, file) in pictures {
         writeln!(page, "\n![{title}]({file})")?;
     }
     Ok(())

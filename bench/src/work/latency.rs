@@ -80,11 +80,7 @@ fn age(job: &Job, engine: &dyn Engine) -> Result<()> {
         values.put(id, turn, &mut value);
         engine.set(&key(id), &value)?;
     }
-    let (ended, mut quiet) = (Instant::now(), 0);
-    while quiet < 50 && ended.elapsed() < job.limit() * 2 {
-        std::thread::sleep(Duration::from_millis(10));
-        quiet = if engine.compacting() == Some(true) { 0 } else { quiet + 1 };
-    }
+    super::settle(engine, job.limit() * 2);
     Ok(())
 }
 

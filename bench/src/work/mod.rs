@@ -11,7 +11,7 @@ mod space;
 mod write;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -152,6 +152,20 @@ impl Job {
         let larger_than_memory = false;
         let settings = Settings { durability, cache_bytes, value_bytes, larger_than_memory };
         self.engine.open(&self.dir, settings)
+    }
+}
+
+/// Waits for what an engine still does in the background, so that reads are not measured beside it:
+/// some open with the compactions that they left.
+fn settle(engine: &dyn Engine, patience: Duration) {
+    let (start, mut quiet) = (Instant::now(), 0);
+    while quiet < 50 && start.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+        quiet = match engine.compacting() {
+            Some(true) => 0,
+            Some(false) => quiet + 1,
+            None => break,
+        };
     }
 }
 
