@@ -71,7 +71,7 @@ impl Section {
     /// Seconds that a child takes, about; `seconds` is what works without an end of their own get.
     pub(crate) fn estimate(&self, work: Work, engine: Kind, seconds: f64) -> f64 {
         let (keys, seconds) = (self.keys as f64, self.seconds(seconds));
-        let bytes = self.live_bytes() as f64;
+        let (bytes, rest) = (self.live_bytes() as f64, 9.0_f64.min(seconds * 4.0));
         match work {
             Work::Fill => {
                 let all = keys / 150e3 + bytes / 200e6;
@@ -84,8 +84,8 @@ impl Section {
             Work::Cold => seconds + bytes / 500e6 + 1.0,
             Work::Latency => seconds * 6.0,
             Work::Overwrite => seconds * 1.3,
-            Work::Space if self.keys > 1_000_000 => seconds * 9.0 + 9.0,
-            Work::Space => seconds * 2.5 + 9.0,
+            Work::Space if self.keys > 1_000_000 => seconds * 9.0 + rest,
+            Work::Space => seconds * 2.5 + rest,
             Work::Batch => seconds.min(keys / 500e3) + 0.5,
             Work::Sync1 | Work::Sync16 => seconds + 0.5,
             Work::Build if engine.builds_for_long() => 1000.0,

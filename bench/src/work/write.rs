@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::Job;
 use crate::data::{Random, key};
@@ -25,6 +25,9 @@ const TIMED: u64 = 100_000;
 /// For how many times the usual limit a store is filled one key at a time.
 const FILL_LIMITS: u32 = 12;
 
+/// What a table says then.
+const FULL: &str = "the disk has no room for that";
+
 pub(super) fn fill(job: &Job, out: &mut Figures) -> Result<()> {
     let empty = process::memory()?.anonymous;
     let engine = job.open(Durability::Buffered)?;
@@ -36,6 +39,7 @@ pub(super) fn fill(job: &Job, out: &mut Figures) -> Result<()> {
         values.put(done, 0, &mut value);
         engine.set(&key(done), &value)?;
         done += 1;
+        ensure!(done % DISK_EVERY != 0 || !job.disk_is_full(), "{FULL}");
     }
     out.put("ops", done as f64 / start.elapsed().as_secs_f64());
     out.put("calls", done as f64);
@@ -60,6 +64,7 @@ fn fill_rest(job: &Job, engine: &dyn Engine, from: u64) -> Result<()> {
     rest.sort_unstable();
     let count = (BATCH_BYTES / job.pair_bytes()).clamp(1, 10_000);
     for ids in rest.chunks(count as usize) {
+        ensure!(!job.disk_is_full(), "{FULL}");
         let pair = |(key, id): &(crate::data::Key, u64)| {
             let mut value = Vec::new();
             values.put(*id, 0, &mut value);
