@@ -40,7 +40,7 @@ use rewrite::{Output, Rewriter};
 use throttle::Throttle;
 
 /// How many keys move under one hold of the index's lock: readers and writers wait for it.
-const MOVES_PER_HOLD: usize = 8;
+const MOVES_PER_HOLD: usize = 4;
 
 /// Does one step of what the policy asks for; false where there is nothing to do. `resting`: nobody
 /// writes, so that the store may come down to where it ought to be at rest.

@@ -76,7 +76,7 @@ const SMALL_COUNT: usize = 8;
 const RESTING_SHARE: f64 = 0.6;
 /// The share of the overhead that is allowed which garbage may have beside records and hints of
 /// any size: where keys and values are tiny, their frames alone are more than the whole.
-const GARBAGE_SHARE_OF_OVERHEAD: f64 = 0.57;
+const GARBAGE_SHARE_OF_OVERHEAD: f64 = 0.55;
 /// From the bound to this share of the allowed overhead beyond it pressure goes from 0 to 1.
 const PRESSURE_SHARE: f64 = 0.125;
 /// A store where less than this share is garbage has nothing worth gaining, whatever its

@@ -22,7 +22,7 @@ use crate::storage::{StorageFile, write_all_at};
 /// Records are gathered up to this size and written together.
 const WRITE_BYTES: usize = 256 * 1024;
 /// So many records are looked up under one hold of the index's lock: writers wait for it…
-const JUDGED_PER_HOLD: usize = 16;
+const JUDGED_PER_HOLD: usize = 8;
 /// …and are copied for it, if they are not larger than this together.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// What a run keeps in memory to tell the keydir of its outputs; of more it reads them again.
