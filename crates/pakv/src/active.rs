@@ -74,6 +74,7 @@ impl Active {
     pub(crate) fn append(&mut self, records: &[u8], sync: bool, segment_bytes: u64) -> Result<()> {
         let path = self.segment.path.as_path();
         let bytes = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let alone = self.synced == self.bytes;
         if bytes > 0 {
             write_all_at(&*self.file, records, u64::from(self.bytes))
                 .map_err(Error::io("write to", path))?;
@@ -83,7 +84,7 @@ impl Active {
             return Ok(());
         }
         self.prepared
-            .before_sync(&*self.file, bytes, self.bytes, segment_bytes)
+            .before_sync(&*self.file, (bytes, alone), self.bytes, segment_bytes)
             .map_err(Error::io("write to", path))?;
         self.sync()
     }

@@ -13,11 +13,11 @@ use std::io;
 
 use crate::storage::{StorageFile, write_all_at};
 
-/// So many groups are synced before anything is prepared: whoever opens a store to set one key has
-/// nothing of it.
+/// So many groups are synced, one after the other, before anything is prepared: whoever opens a
+/// store to set one key has nothing of it, nor has who syncs now and then.
 const GROUPS_BEFORE: u32 = 4;
-/// The first piece that is prepared, in bytes. Each next one is as large as all that was synced
-/// since the open, up to the maximum: a small store stays small.
+/// The first piece that is prepared, in bytes. Each next one is as large as all of these
+/// groups, up to the maximum: a small store stays small.
 const PIECE_BYTES_MIN: u32 = 16 * 1024;
 const PIECE_BYTES_MAX: u32 = 1024 * 1024;
 /// For groups of more bytes than this the books are not what takes the time.
@@ -32,6 +32,7 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 pub(crate) struct Prepared {
     /// Where the prepared space ends; at most the end of the records if there is none.
     end: u32,
+    /// Groups that were synced each by itself, the last ones in a row, and their bytes.
     groups: u32,
     synced_bytes: u32,
     /// The disk was full.
@@ -44,19 +45,23 @@ impl Prepared {
         Self { end: 0, refused: false, ..*self }
     }
 
-    /// A group of `bytes` has been written, up to `end`, and will be synced now. Prepares more if
-    /// there is no room left for the next one: the same sync will take care of it. `limit` is where
-    /// the segment will be sealed.
+    /// A group of `bytes` has been written, up to `end`, and will be synced now, together with
+    /// others if it is not `alone`. Prepares more if there is no room left for the next one: the
+    /// same sync will take care of it. `limit` is where the segment will be sealed.
     ///
     /// # Errors
     /// Where the disk failed; a full one is no error.
     pub(crate) fn before_sync(
         &mut self,
         file: &dyn StorageFile,
-        bytes: u32,
+        (bytes, alone): (u32, bool),
         end: u32,
         limit: u64,
     ) -> io::Result<()> {
+        if bytes == 0 || !alone {
+            (self.groups, self.synced_bytes) = (0, 0);
+            return Ok(());
+        }
         self.groups = self.groups.saturating_add(1);
         self.synced_bytes = self.synced_bytes.saturating_add(bytes);
         let has_room = end < self.end;

@@ -57,7 +57,11 @@ fn buffered_writes_have_none() {
     let db = options().durability(Durability::Buffered).open(dir.path()).expect("it opens");
     for number in 0..100_u32 {
         db.set(number.to_string(), "value").expect("set succeeds");
+        if number % 3 == 0 {
+            db.sync().expect("sync succeeds");
+        }
     }
+    db.sync().expect("sync succeeds");
     db.sync().expect("sync succeeds");
     assert_eq!(files::read(&dir.path().join(LOG)).len(), record_bytes(&db));
 }
