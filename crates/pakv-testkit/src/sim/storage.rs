@@ -574,6 +574,10 @@ impl StorageFile for SimFile {
                 let all = machine.rng.bool();
                 let mut rng = machine.rng.fork();
                 self.inode(&mut machine).sync_and_drop(|| !all && rng.bool());
+                // As on a real machine, nothing is read through a mapping of it any more.
+                let maps = machine.maps.iter().filter_map(Weak::upgrade);
+                let of_it: Vec<_> = maps.filter(|map| map.inode == self.inode).collect();
+                of_it.iter().for_each(|map| map.settled.store(0, Ordering::Relaxed));
                 Err(error.to_error())
             }
             // In a crash some of it may have arrived: it stays pending, which says just that.

@@ -250,18 +250,13 @@ impl Segment {
     pub(crate) fn value_of(&self, entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let location = entry.location;
         let (offset, length) = (u64::from(location.offset), location.length as usize);
-        let mapped = self.map().and_then(|map| map.bytes(offset, length));
-        match (mapped, &self.source) {
-            (Some(bytes), _) => self.value_in(&bytes, entry, key),
-            // Nothing is there: that is damage, which `value_in` has the words for.
-            (None, Source::Mapped(_)) => self.value_in(&[], entry, key),
-            (None, Source::File(file) | Source::Growing { file, .. }) => {
-                let mut bytes = vec![0; length];
-                let read = read_up_to(&**file, &mut bytes, offset)
-                    .map_err(Error::io("read", self.path.as_path()))?;
-                self.value_in(bytes.get(..read).unwrap_or_default(), entry, key)
-            }
+        if let Some(bytes) = self.map().and_then(|map| map.bytes(offset, length)) {
+            return self.value_in(&bytes, entry, key);
         }
+        let mut bytes = vec![0; length];
+        let read = read_up_to(&*self.file()?, &mut bytes, offset)
+            .map_err(Error::io("read", self.path.as_path()))?;
+        self.value_in(bytes.get(..read).unwrap_or_default(), entry, key)
     }
 
     fn map(&self) -> Option<&dyn Mapped> {

@@ -121,7 +121,8 @@ pub trait Mapped: Send + Sync + Debug {
     /// Shows the bytes before `end` from here on: they were written, and neither the bytes nor the
     /// file's length below `end` change any more. An end that is no news does nothing.
     fn settle(&self, end: u64);
-    /// The `len` bytes from `offset` on; `None` unless all of them are mapped and settled.
+    /// The `len` bytes from `offset` on; `None` unless all of them are mapped and settled, and
+    /// wherever they are better read from the file.
     fn bytes(&self, offset: u64, len: usize) -> Option<Cow<'_, [u8]>>;
 }
 

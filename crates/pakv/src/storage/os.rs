@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
@@ -186,6 +186,9 @@ struct Extent {
     len: AtomicU64,
     /// The bytes before this are settled.
     settled: AtomicU64,
+    /// A sync has failed. What the page cache holds may not be on the disk, and who opens the file
+    /// next may cut it: nothing is read through the mapping from here on.
+    sync_failed: AtomicBool,
 }
 
 impl OsFile {
@@ -231,7 +234,9 @@ impl StorageFile for OsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file
+            .sync_data()
+            .inspect_err(|_| self.extent.sync_failed.store(true, Ordering::Release))
     }
 
     #[cfg(target_os = "linux")]
@@ -284,6 +289,9 @@ impl Mapped for OsMapping {
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(len)?;
         if end > self.map.len() || end as u64 > self.extent.settled.load(Ordering::Acquire) {
+            return None;
+        }
+        if self.extent.sync_failed.load(Ordering::Acquire) {
             return None;
         }
         if len > ASKED_AT_ONCE_BYTES {
