@@ -16,17 +16,19 @@ const SETTINGS: &str = "settings.json";
 pub(crate) struct Kept {
     pub(crate) all: Vec<Figures>,
     pub(crate) settings: Vec<Setting>,
+    /// What is there was measured with other settings, and is not to be written over.
+    aside: bool,
 }
 
 impl Kept {
     /// What was measured with these settings; what was measured with others is set aside.
     pub(crate) fn of(out: &Path, settings: Vec<Setting>) -> Result<Self> {
         let Ok(old) = Self::read(out) else {
-            return Ok(Self { all: Vec::new(), settings });
+            return Ok(Self { all: Vec::new(), settings, aside: false });
         };
         let same = |new: &Setting| new.may_differ() || old.settings.contains(new);
         let Some(other) = settings.iter().find(|new| !same(new)) else {
-            return Ok(Self { all: old.all, settings });
+            return Ok(Self { all: old.all, settings, aside: false });
         };
         eprintln!(
             "what is in {} was not measured with this: {}: {}",
@@ -34,16 +36,15 @@ impl Kept {
             other.label,
             other.text
         );
-        eprintln!("it is set aside as {OLD}, and all is measured again");
-        fs::rename(out.join(RESULTS), out.join(OLD))?;
-        Ok(Self { all: Vec::new(), settings })
+        eprintln!("it will be set aside as {OLD}, and all is measured again");
+        Ok(Self { all: Vec::new(), settings, aside: true })
     }
 
     pub(crate) fn read(out: &Path) -> Result<Self> {
         let text = fs::read_to_string(out.join(RESULTS)).context("no results: `run` makes them")?;
         let all = text.lines().map(serde_json::from_str).collect::<Result<Vec<Figures>, _>>()?;
         let settings = serde_json::from_str(&fs::read_to_string(out.join(SETTINGS))?)?;
-        Ok(Self { all, settings })
+        Ok(Self { all, settings, aside: false })
     }
 
     pub(crate) fn has(&self, job: &Job) -> bool {
@@ -58,7 +59,10 @@ impl Kept {
     }
 
     /// One line for each child, so that two runs can be compared by diff.
-    pub(crate) fn write(&self, out: &Path) -> Result<()> {
+    pub(crate) fn write(&mut self, out: &Path) -> Result<()> {
+        if std::mem::take(&mut self.aside) {
+            fs::rename(out.join(RESULTS), out.join(OLD))?;
+        }
         let mut text = String::new();
         for figures in &self.all {
             text.push_str(&serde_json::to_string(figures)?);
@@ -94,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_round_replaces_what_was_there_of_the_same() {
-        let mut kept = Kept { all: Vec::new(), settings: Vec::new() };
+        let mut kept = Kept { all: Vec::new(), settings: Vec::new(), aside: false };
         kept.add(vec![figures(Kind::Pakv, 0, 1.0), figures(Kind::Lmdb, 0, 2.0)]);
         kept.add(vec![figures(Kind::Pakv, 0, 3.0), figures(Kind::Pakv, 1, 4.0)]);
         let ops: Vec<_> = kept.all.iter().map(|figures| figures.values["ops"]).collect();

@@ -48,7 +48,7 @@ machine's alone. What is fair and how is in [bench](../../bench/README.md), wher
 ";
 
 pub(crate) fn write(out: &Path) -> Result<()> {
-    let Kept { all, settings } = Kept::read(out)?;
+    let Kept { all, settings, .. } = Kept::read(out)?;
     let sections = medians::sections(&all);
     let mut page = String::from(INTRODUCTION);
     for setting in &settings {
@@ -105,6 +105,8 @@ fn part(page: &mut String, section: &Section<'_>, out: &Path) -> Result<()> {
         let best = best.unwrap_or_default();
         writeln!(page, "| {} | {} | {best} |", row.title, cells.join(" | "))?;
     }
+    // Rows of the same work.
+    failures.sort();
     failures.dedup();
     if !failures.is_empty() {
         writeln!(page, "\nFailed:\n")?;
