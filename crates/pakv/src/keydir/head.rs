@@ -46,12 +46,19 @@ impl Keys {
         self.table.find(hash, is_there)
     }
 
+    /// Makes room in the table for so many more keys.
+    pub(super) fn reserve(&mut self, more: usize, hash_of: impl Fn(&[u8]) -> Hash) {
+        let keys = self.len() + more;
+        if self.table.is_full(keys) {
+            let number = self.len() as u32;
+            self.table = self.table.grown(keys, number, |number| hash_of(self.key(number)));
+        }
+    }
+
     /// Adds a key that is not there, as the next number.
     fn push(&mut self, key: &[u8], hash: Hash, hash_of: impl Fn(&[u8]) -> Hash) {
         let number = self.len() as u32;
-        if self.table.is_full(self.len()) {
-            self.table = self.table.grown(number, |number| hash_of(self.key(number)));
-        }
+        self.reserve(1, hash_of);
         self.table.insert(hash, number);
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len() as u64);

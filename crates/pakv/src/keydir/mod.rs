@@ -92,9 +92,6 @@ struct Frozen {
 pub(crate) const MERGE_KEYS_MIN: usize = 64 * 1024;
 const MERGE_SHARE: usize = 4;
 
-/// The slots for so many keys take 200 MB.
-const RESERVE_MAX: usize = 16 * 1024 * 1024;
-
 /// Where a key's place is.
 #[derive(Debug, Clone, Copy)]
 enum Spot {
@@ -129,12 +126,10 @@ impl KeyDir {
         self.len
     }
 
-    /// Makes room for so many new keys. A number that was read from a file is believed up to a
-    /// bound.
+    /// Makes room for so many more new keys.
     pub(crate) fn reserve(&mut self, keys: usize) {
-        if self.head.keys.len() == 0 {
-            self.head = Head::with_room_for(keys.min(RESERVE_MAX));
-        }
+        let seed = self.seed;
+        self.head.keys.reserve(keys, |key| hash_of(seed, key));
     }
 
     /// Has the processor fetch what it will need to find these keys, all at once; one after the

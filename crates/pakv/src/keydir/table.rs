@@ -26,15 +26,15 @@ impl Table {
         Self { bytes: vec![0; len * SLOT_BYTES + PADDING], len }
     }
 
-    /// Whether one more than `keys` keys would be too many.
+    /// Whether `keys` keys would be too many.
     pub(super) fn is_full(&self, keys: usize) -> bool {
-        len_for(keys + 1) > self.len
+        len_for(keys) > self.len
     }
 
-    /// A table twice as long for the numbers below `numbers`, each of which `hash` gives the hash
-    /// of.
-    pub(super) fn grown(&self, numbers: u32, hash: impl Fn(u32) -> Hash) -> Self {
-        let mut longer = Self::with_room_for((2 * self.len).max(LEN_MIN));
+    /// A table at least twice as long, with room for `keys` keys, and in it the numbers below
+    /// `numbers`, each of which `hash` gives the hash of.
+    pub(super) fn grown(&self, keys: usize, numbers: u32, hash: impl Fn(u32) -> Hash) -> Self {
+        let mut longer = Self::with_room_for((2 * self.len).max(keys).max(LEN_MIN));
         for number in 0..numbers {
             longer.insert(hash(number), number);
         }

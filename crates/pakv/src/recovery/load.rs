@@ -34,18 +34,12 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// With room for `records` records that may be of different keys.
-    fn with_room_for(records: u64) -> Self {
-        let mut loaded = Self::default();
-        loaded.keydir.reserve(usize::try_from(records).unwrap_or_default());
-        loaded
-    }
-
     /// Adds the records of a segment.
     pub(crate) fn add_all(&mut self, segment: SegmentId, gathered: &Gathered) {
         if gathered.len() > 0 {
             self.keydir.begin_segment(segment, gathered.seqnos.min);
         }
+        self.keydir.reserve(gathered.len());
         let mut ahead = gathered.records();
         for (index, record) in gathered.records().enumerate() {
             if index % FETCH_AHEAD == 0 {
@@ -99,8 +93,7 @@ pub(crate) fn load_sealed(
     catalog: &Manifest,
     report: &mut RecoveryReport,
 ) -> Result<Loaded> {
-    let records = catalog.sealed.iter().map(|sealed| u64::from(sealed.records)).sum();
-    let mut loaded = Loaded::with_room_for(records);
+    let mut loaded = Loaded::default();
     let mut add = |segment: LoadedSegment| {
         report.hints_rebuilt += u64::from(segment.rebuilt);
         loaded.add_all(segment.state.segment.id, &segment.gathered);
