@@ -166,6 +166,8 @@ pub fn options(seed: u64) -> Options {
         .segment_bytes(2_048)
         .compaction_min_garbage(1_024)
         .keydir_merge_keys(3)
+        // What the command line imported may be sealed without a hint; here a missing one is a finding.
+        .hintless_segments_from(u64::MAX)
         .compaction_space_amplification(1.2)
         .compaction_rate(None)
         .lock_wait(Duration::from_secs(5))
