@@ -144,7 +144,7 @@ impl Core {
         active.finish()?;
         let mut catalog = self.catalog.lock();
         let id = catalog.next_segment;
-        let (segment, first_record) = Segment::create(&self.storage, catalog.store, id)?;
+        let (segment, first_record) = Segment::create_durable(&self.storage, catalog.store, id)?;
         let options = &self.options;
         let segment = segment.growing(first_record, options.segment_bytes, options.read_method);
         let segment = Arc::new(segment);

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::{self, FRAME_HEADER_BYTES};
 use crate::format::record::{Op, Record};
 use crate::format::{Location, SeqNo};
+use crate::keydir::FETCH_AHEAD;
 use crate::limits::MAX_BATCH_BYTES;
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
@@ -125,6 +126,15 @@ impl<'a> Own<'a> {
     /// The operation that became the record with this index, if it is one of these.
     fn op(&self, index: usize) -> Option<&'a Op<'a>> {
         self.ops.get(index.checked_sub(self.first)?)
+    }
+
+    /// The next few operations, where those from this index on are the first that were not among a
+    /// few before.
+    fn ops_from(&self, index: usize) -> &'a [Op<'a>] {
+        let at = index.checked_sub(self.first).filter(|at| at.is_multiple_of(FETCH_AHEAD));
+        let rest = at.and_then(|at| self.ops.get(at..)).unwrap_or_default();
+        // A single one gains nothing.
+        if rest.len() > 1 { rest.get(..FETCH_AHEAD).unwrap_or(rest) } else { &[] }
     }
 
     /// The index of the last record; an empty one has none.
@@ -380,6 +390,7 @@ impl Core {
         let expires = group.expires || index.next_expiry_ms().is_some();
         let now_ms = if expires { self.now_ms() } else { 0 };
         for (record, (offset, bytes)) in frames(&group.buffer).enumerate() {
+            index.keydir.fetch(own.ops_from(record).iter().map(Op::key));
             // The leader knows what it wrote itself. What others did was encoded by `enqueue`, so
             // it decodes.
             let body = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();

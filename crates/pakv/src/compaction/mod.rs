@@ -40,7 +40,7 @@ use rewrite::{Output, Rewriter};
 use throttle::Throttle;
 
 /// How many keys move under one hold of the index's lock: readers and writers wait for it.
-const MOVES_PER_HOLD: usize = 4;
+const MOVES_PER_HOLD: usize = 16;
 
 /// Does one step of what the policy asks for; false where there is nothing to do. `resting`: nobody
 /// writes, so that the store may come down to where it ought to be at rest.
@@ -271,11 +271,13 @@ fn run_to_end(
     Ok(report)
 }
 
-/// The commit point. Everything in `outputs` is durable already, but for the names of hints, which
-/// are as durable as the manifest that lists their segments.
+/// The commit point. Everything in `outputs` is durable already, but for the names of the files.
 fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> {
     if !planted(Bug::PublishWithoutActiveSync) {
         core.sync_active()?;
+    }
+    if !outputs.is_empty() {
+        core.storage.sync_dir().map_err(Error::io("sync", core.storage.path()))?;
     }
     let mut catalog = core.catalog.lock();
     // Asked again: what was synced may have been the last thing that went well.
@@ -321,6 +323,13 @@ fn follow(core: &Core, outputs: &[Output]) -> Result<()> {
 }
 
 fn move_all(core: &Core, moves: &mut Vec<HintEntry<'_>>, to: SegmentId) {
+    {
+        // Looked up beside the readers first: a record that is superseded stays so, and for the
+        // others, the lock is held for no longer than they take to change.
+        let index = core.index.read();
+        index.keydir.fetch(moves.iter().map(|entry| entry.key));
+        moves.retain(|entry| index.keydir.get_record(entry.key, entry.seqno).is_some());
+    }
     let mut index = core.index.write();
     for entry in moves.drain(..) {
         index.move_record(&entry, to);

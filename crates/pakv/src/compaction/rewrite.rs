@@ -22,7 +22,7 @@ use crate::storage::{StorageFile, write_all_at};
 /// Records are gathered up to this size and written together.
 const WRITE_BYTES: usize = 256 * 1024;
 /// So many records are looked up under one hold of the index's lock: writers wait for it…
-const JUDGED_PER_HOLD: usize = 8;
+const JUDGED_PER_HOLD: usize = 16;
 /// …and are copied for it, if they are not larger than this together.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// What a run keeps in memory to tell the keydir of its outputs; of more it reads them again.
@@ -180,18 +180,24 @@ impl<'a> Rewriter<'a> {
 
     /// What is to be done with each of a few records.
     fn judge(&mut self, records: &[Record<'_>]) -> Vec<Verdict> {
-        let newest = |records: &[Record<'_>]| -> Vec<Option<KeyEntry>> {
+        let entries = |records: &[Record<'_>]| -> Vec<Option<KeyEntry>> {
             let index = self.core.index.read();
-            records.iter().map(|record| index.keydir.get(record.op.key())).collect()
+            index.keydir.fetch(records.iter().map(|record| record.op.key()));
+            let find = |Record { op, seqno, .. }: &Record<'_>| match op {
+                // Whether a newer one has taken its place or none makes no difference to it.
+                Op::Set { expires_at_ms: None, key, .. } => index.keydir.get_record(key, *seqno),
+                Op::Set { key, .. } | Op::Tombstone { key } => index.keydir.get(key),
+            };
+            records.iter().map(find).collect()
         };
-        let mut found = newest(records);
+        let mut found = entries(records);
         let expiries = found.iter().flatten().filter_map(KeyEntry::expires_at_ms);
         // The clock is asked where it matters only.
         if let Some(first_ms) = expiries.min()
             && is_expired(Some(first_ms), self.core.now_ms())
         {
             self.core.sweep();
-            found = newest(records);
+            found = entries(records);
         }
         let verdicts = records.iter().zip(found);
         verdicts.map(|(record, found)| self.judge_one(record, found)).collect()

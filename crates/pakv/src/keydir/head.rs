@@ -41,9 +41,9 @@ impl Keys {
         self.table.find(hash, |number| self.key(number) == key)
     }
 
-    /// A number whose key has this tag, and of which `is_there` holds.
-    pub(super) fn guess(&self, hash: Hash, is_there: impl Fn(u32) -> bool) -> Option<u32> {
-        self.table.find(hash, is_there)
+    /// A number whose key has this tag, and of which `is_it` holds.
+    pub(super) fn find_by_number(&self, hash: Hash, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.table.find(hash, is_it)
     }
 
     /// Makes room in the table for so many more keys.

@@ -58,9 +58,14 @@ impl Image {
         self.table.find(hash, |rank| self.key(rank) == key)
     }
 
-    /// A rank whose key has this tag, and of which `is_there` holds.
-    pub(super) fn guess(&self, hash: Hash, is_there: impl Fn(u32) -> bool) -> Option<u32> {
-        self.table.find(hash, is_there)
+    /// A rank whose key has this tag, and of which `is_it` holds.
+    pub(super) fn find_by_rank(&self, hash: Hash, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.table.find(hash, is_it)
+    }
+
+    /// The slot that a search begins with.
+    pub(super) fn first_slot(&self, hash: Hash) -> u64 {
+        self.table.first(hash)
     }
 
     pub(super) fn key_bytes(&self) -> usize {

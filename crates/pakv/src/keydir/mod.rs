@@ -92,6 +92,9 @@ struct Frozen {
 pub(crate) const MERGE_KEYS_MIN: usize = 64 * 1024;
 const MERGE_SHARE: usize = 4;
 
+/// For about so many keys whoever looks them up [fetches](KeyDir::fetch) at once.
+pub(crate) const FETCH_AHEAD: usize = 32;
+
 /// Where a key's place is.
 #[derive(Debug, Clone, Copy)]
 enum Spot {
@@ -135,8 +138,12 @@ impl KeyDir {
     /// Has the processor fetch what it will need to find these keys, all at once; one after the
     /// other each would be waited for.
     pub(crate) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
-        let fetched = keys.map(|key| self.head.keys.first_slot(hash_of(self.seed, key)));
-        std::hint::black_box(fetched.fold(0, |all, slot| all ^ slot));
+        let first_slots = |key| {
+            let hash = hash_of(self.seed, key);
+            let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.keys.first_slot(hash));
+            self.head.keys.first_slot(hash) ^ frozen ^ self.image.first_slot(hash)
+        };
+        std::hint::black_box(keys.fold(0, |all, key| all ^ first_slots(key)));
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<KeyEntry> {
@@ -147,15 +154,14 @@ impl KeyDir {
     /// The entry of `key`, or by a rare chance that of a key whose hash begins alike: whoever reads
     /// the record sees whose it is. `None` is certain. Saves looking at the key itself.
     pub(crate) fn guess(&self, key: &[u8]) -> Option<KeyEntry> {
-        let hash = hash_of(self.seed, key);
-        let is_there = |spot: Spot| !self.place(spot).is_gone();
-        let in_frozen = |frozen: &Frozen| {
-            frozen.keys.guess(hash, |number| is_there(Spot::Frozen(number))).map(Spot::Frozen)
-        };
-        let spot = self.head.keys.guess(hash, |number| is_there(Spot::Head(number)));
-        let spot = spot.map(Spot::Head).or_else(|| self.frozen.as_ref().and_then(in_frozen));
-        let in_image = || self.image.guess(hash, |rank| is_there(Spot::Image(rank)));
-        let spot = spot.or_else(|| in_image().map(Spot::Image))?;
+        let spot = self.find_by_place(hash_of(self.seed, key), |_| true)?;
+        Some(self.legend.entry(self.place(spot)))
+    }
+
+    /// The entry of `key` if it is that of record `seqno`. No two records have one number, so that
+    /// the key itself need not be looked at.
+    pub(crate) fn get_record(&self, key: &[u8], seqno: SeqNo) -> Option<KeyEntry> {
+        let spot = self.find_record(hash_of(self.seed, key), seqno)?;
         Some(self.legend.entry(self.place(spot)))
     }
 
@@ -227,12 +233,12 @@ impl KeyDir {
         to: Location,
     ) -> Option<Location> {
         let hash = hash_of(self.seed, key);
-        let spot = self.find(key, hash)?;
-        let place = self.place(spot);
-        if self.legend.seqno(place) != seqno && !planted(Bug::MoveWithoutCompare) {
-            return None;
-        }
-        let entry = self.legend.give_up(place);
+        let spot = if planted(Bug::MoveWithoutCompare) {
+            self.find(key, hash)?
+        } else {
+            self.find_record(hash, seqno)?
+        };
+        let entry = self.legend.give_up(self.place(spot));
         let place = self.legend.place(&KeyEntry { location: to, ..entry });
         self.set(spot, key, hash, place);
         Some(entry.location)
@@ -343,6 +349,27 @@ impl KeyDir {
         let older =
             [self.frozen.as_ref().and_then(in_frozen), self.image.find(key, hash).map(Spot::Image)];
         older.into_iter().flatten().find(|spot| !self.place(*spot).is_gone())
+    }
+
+    /// Where record `seqno` has its place, if it is the newest of its key, which has this hash.
+    fn find_record(&self, hash: Hash, seqno: SeqNo) -> Option<Spot> {
+        self.find_by_place(hash, |place| self.legend.seqno(place) == seqno)
+    }
+
+    /// A place under `hash` that `is_it` says is the one; never one of a key that is gone.
+    fn find_by_place(&self, hash: Hash, is_it: impl Fn(Place) -> bool) -> Option<Spot> {
+        let is_there = |spot: Spot| {
+            let place = self.place(spot);
+            !place.is_gone() && is_it(place)
+        };
+        let in_frozen = |frozen: &Frozen| {
+            frozen.keys.find_by_number(hash, |number| is_there(Spot::Frozen(number)))
+        };
+        let in_image = || self.image.find_by_rank(hash, |rank| is_there(Spot::Image(rank)));
+        let spot = self.head.keys.find_by_number(hash, |number| is_there(Spot::Head(number)));
+        spot.map(Spot::Head)
+            .or_else(|| self.frozen.as_ref().and_then(in_frozen).map(Spot::Frozen))
+            .or_else(|| in_image().map(Spot::Image))
     }
 
     fn place(&self, spot: Spot) -> Place {

@@ -9,7 +9,7 @@ use crate::format::hint::{HintEntry, HintKind};
 use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::{Location, SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
-use crate::keydir::{KeyDir, KeyEntry};
+use crate::keydir::{FETCH_AHEAD, KeyDir, KeyEntry};
 use crate::options::Options;
 use crate::planted::{Bug, planted};
 use crate::segment::{NoHint, Segment, load_hint, may_lack_hint, rebuild_hint, visit_records};
@@ -19,8 +19,6 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{mpsc, thread};
 
 const THREADS_MAX: usize = 8;
-/// For how many keys the keydir's memory is fetched at once.
-const FETCH_AHEAD: usize = 32;
 
 /// What has been loaded so far. The highest sequence number of a key wins, in whatever order
 /// records come.

@@ -225,7 +225,7 @@ fn begin_first_segment(
     loaded: &mut Loaded,
 ) -> Result<Active> {
     let id = catalog.next_segment;
-    let (segment, first_record) = Segment::create(storage, catalog.store, id)?;
+    let (segment, first_record) = Segment::create_durable(storage, catalog.store, id)?;
     catalog.next_segment = SegmentId(id.0 + 1);
     catalog.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
     manifest::replace(&**storage, catalog)?;

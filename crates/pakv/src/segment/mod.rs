@@ -76,6 +76,18 @@ const START_BYTES_MAX: usize = 64;
 impl Segment {
     /// Creates the file of a new segment with its header, durably; also returns the offset of its
     /// first record.
+    pub(crate) fn create_durable(
+        storage: &Arc<dyn Storage>,
+        store: StoreId,
+        id: SegmentId,
+    ) -> Result<(Self, u32)> {
+        let (segment, first_record) = Self::create(storage, store, id)?;
+        segment.file()?.sync().map_err(Error::io("sync", segment.path.as_path()))?;
+        storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
+        Ok((segment, first_record))
+    }
+
+    /// The same, but neither the file nor its name is durable yet.
     pub(crate) fn create(
         storage: &Arc<dyn Storage>,
         store: StoreId,
@@ -87,8 +99,6 @@ impl Segment {
         let start = encode_segment_start(store, id, salt).map_err(encode_error)?;
         let file = storage.create(&name).map_err(Error::io("create", path.as_path()))?;
         write_all_at(&*file, &start, 0).map_err(Error::io("write to", path.as_path()))?;
-        file.sync().map_err(Error::io("sync", path.as_path()))?;
-        storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
         let first_record = u32::try_from(start.len()).unwrap_or(u32::MAX);
         Ok((Self::new(storage, id, salt, file), first_record))
     }
