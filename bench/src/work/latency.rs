@@ -27,21 +27,42 @@ const PACE_BYTES: u64 = 16 << 20;
 pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     let engine = job.open(Durability::Buffered)?;
     engine.scan(true, &mut |_, _| ())?; // warm
+    let mut seen = Seen { start: Instant::now(), idle: two(), busy: two(), windows: [0, 0] };
+    // A store that was filled and never overwritten has nothing to compact for a while…
+    watch(job, engine.as_ref(), IDLE, &mut seen, out)?;
+    // …and one that has been, hardly ever nothing.
     age(job, engine.as_ref())?;
-    let mut seen = Seen::default();
+    watch(job, engine.as_ref(), BUSY, &mut seen, out)?;
+    for (slot, name) in ["get", "set"].into_iter().enumerate() {
+        out.latency(&format!("{name}_idle"), &seen.idle[slot]);
+        out.latency(&format!("{name}_busy"), &seen.busy[slot]);
+    }
+    out.put("busy_windows", seen.windows[BUSY] as f64);
+    out.put("idle_windows", seen.windows[IDLE] as f64);
+    engine.close()
+}
+
+/// Gets and sets at the pace until there are enough windows of the wanted state, or no hope of them.
+fn watch(
+    job: &Job,
+    engine: &dyn Engine,
+    wanted: usize,
+    seen: &mut Seen,
+    out: &mut Figures,
+) -> Result<()> {
     let start = Instant::now();
     let (gets, sets) = (Mutex::new(histogram()), Mutex::new(histogram()));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read(job, engine.as_ref(), &stop, &gets));
-        let writer = scope.spawn(|| write(job, engine.as_ref(), &stop, &sets));
+        let reader = scope.spawn(|| read(job, engine, &stop, &gets));
+        let writer = scope.spawn(|| write(job, engine, &stop, &sets));
         let watched = loop {
             let finished = reader.is_finished() || writer.is_finished();
-            if finished || seen.enough(job, start.elapsed()) || job.disk_is_full() {
+            if finished || seen.enough(job, wanted, start.elapsed()) || job.disk_is_full() {
                 break Ok(());
             }
-            let busy = window(engine.as_ref());
-            if let Err(error) = seen.add(busy, [&gets, &sets], start.elapsed(), out) {
+            let busy = window(engine);
+            if let Err(error) = seen.add(busy, [&gets, &sets], out) {
                 break Err(error);
             }
         };
@@ -49,16 +70,7 @@ pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
         reader.join().expect("the reader panicked")?;
         writer.join().expect("the writer panicked")?;
         watched
-    })?;
-    for (slot, name) in ["get", "set"].into_iter().enumerate() {
-        out.latency(&format!("{name}_idle"), &seen.idle[slot]);
-        out.latency(&format!("{name}_busy"), &seen.busy[slot]);
-        let both = seen.idle[slot].len() + seen.busy[slot].len();
-        out.put(&format!("{name}s_per_second"), both as f64 / start.elapsed().as_secs_f64());
-    }
-    out.put("busy_windows", seen.windows[1] as f64);
-    out.put("idle_windows", seen.windows[0] as f64);
-    engine.close()
+    })
 }
 
 /// Overwrites at full speed until the store compacts, and lets it finish: what follows is then
@@ -86,35 +98,36 @@ fn age(job: &Job, engine: &dyn Engine) -> Result<()> {
 
 /// What was seen so far: of gets and of sets.
 struct Seen {
+    start: Instant,
     idle: [Histogram<u64>; 2],
     busy: [Histogram<u64>; 2],
     /// Idle ones, busy ones.
     windows: [usize; 2],
 }
 
-impl Default for Seen {
-    fn default() -> Self {
-        let two = || [histogram(), histogram()];
-        Self { idle: two(), busy: two(), windows: [0, 0] }
-    }
+const IDLE: usize = 0;
+const BUSY: usize = 1;
+
+fn two() -> [Histogram<u64>; 2] {
+    [histogram(), histogram()]
 }
 
 impl Seen {
-    fn enough(&self, job: &Job, elapsed: Duration) -> bool {
-        let both = self.windows.iter().all(|&windows| windows >= ENOUGH);
-        // Who cannot tell, or never compacts, is not waited for.
-        let patience = if self.windows[1] == 0 { 4 } else { 12 };
-        elapsed >= job.limit() * 2 && (both || elapsed >= job.limit() * patience)
+    fn enough(&self, job: &Job, wanted: usize, elapsed: Duration) -> bool {
+        // Who cannot tell, or is never in that state, is not waited for.
+        let patience = if self.windows[wanted] == 0 { 2 } else { 6 };
+        elapsed >= job.limit() && self.windows[wanted] >= ENOUGH
+            || elapsed >= job.limit() * patience
     }
 
     fn add(
         &mut self,
         busy: bool,
         times: [&Mutex<Histogram<u64>>; 2],
-        at: Duration,
         out: &mut Figures,
     ) -> Result<()> {
-        self.windows[usize::from(busy)] += 1;
+        self.windows[if busy { BUSY } else { IDLE }] += 1;
+        let at = self.start.elapsed();
         for (slot, (name, times)) in ["get", "set"].into_iter().zip(times).enumerate() {
             let window = std::mem::replace(&mut *times.lock().expect("not poisoned"), histogram());
             let p99 = window.value_at_quantile(0.99) as f64 / 1000.0;

@@ -14,7 +14,7 @@ use crate::format::hint::HintEntry;
 use crate::format::hint::HintKind;
 use crate::format::{Location, SegmentId, SeqNo, SeqNoRange};
 use crate::history::History;
-use crate::keydir::{KeyDir, KeyEntry};
+use crate::keydir::{KeyDir, KeyEntry, Relocation};
 use crate::segment::Segment;
 
 #[derive(Debug)]
@@ -233,6 +233,20 @@ impl Index {
                 state.live_bytes += u64::from(entry.length);
             }
         }
+    }
+
+    /// Looks at up to `limit` more of the keydir's places, and has those follow whose records were
+    /// copied; false once all have been looked at. Twice is as once.
+    pub(crate) fn relocate(&mut self, relocation: &mut Relocation, limit: usize) -> bool {
+        let segments = &mut self.segments;
+        self.keydir.relocate(relocation, limit, |from, to| {
+            if let Some(state) = segments.get_mut(&from.segment) {
+                state.live_bytes -= u64::from(from.length);
+            }
+            if let Some(state) = segments.get_mut(&to.segment) {
+                state.live_bytes += u64::from(to.length);
+            }
+        })
     }
 
     /// A compaction output, before the keydir follows.

@@ -10,10 +10,10 @@
 //! - A tombstone stays as long as a segment outside the inputs begins before it. So does an expired
 //!   set, as a tombstone of the same sequence number.
 //! - The keydir moves by compare-and-swap on the record: what a user wrote meanwhile stays.
-//! - Memory is below 32 MiB, whatever the size of the store: a buffer to read, one to write, and the
-//!   keys of a run's outputs up to 12 MiB, past which outputs are read again while the keydir
-//!   follows. Beyond that there is one record, where it is larger: the buffer to read holds a whole
-//!   one, because nothing is copied before its checksum was found right.
+//! - Memory is below 32 MiB, whatever the size of the store: a buffer to read, one to write, a hint
+//!   and the locations of a run's copies up to 12 MiB each, past which outputs are read again.
+//!   Beyond that there is one record, where it is larger: the buffer to read holds a whole one,
+//!   because nothing is copied before its checksum was found right.
 
 #[cfg(test)]
 mod model;
@@ -26,9 +26,9 @@ use std::time::Instant;
 
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::format::hint::{HintEntry, decode_hint};
 use crate::format::{SegmentId, SeqNo};
 use crate::index::SegmentState;
+use crate::keydir::Relocation;
 use crate::manifest;
 use crate::planted::{Bug, planted};
 use crate::segment::{may_lack_hint, rebuild_hint, visit_records};
@@ -36,11 +36,12 @@ use crate::stats::{CompactionProgress, CompactionReport};
 
 use plan::{Plan, SegmentFacts, Space};
 pub(crate) use pressure::Pressure;
-use rewrite::{Output, Rewriter};
+use rewrite::{Copied, Output, Rewriter};
 use throttle::Throttle;
 
-/// How many keys move under one hold of the index's lock: readers and writers wait for it.
-const MOVES_PER_HOLD: usize = 16;
+/// So many places of the keydir are looked at under one hold of the index's lock: readers and writers
+/// wait for it.
+const PLACES_PER_HOLD: usize = 512;
 
 /// Does one step of what the policy asks for; false where there is nothing to do. `resting`: nobody
 /// writes, so that the store may come down to where it ought to be at rest.
@@ -239,18 +240,16 @@ fn run_to_end(
         inputs.iter().filter_map(|id| index.segments.get(id).cloned()).collect()
     };
     let mut rewriter = Rewriter::new(core, inputs);
-    for state in &states {
-        if let Err(error) = rewriter.copy_segment(state, throttle, progress) {
-            if error.is_corruption()
-                && let Some(state) = core.index.write().segments.get_mut(&state.segment.id)
-            {
-                state.damaged = true;
-            }
-            rewriter.abandon();
-            return Err(error);
+    if let Err((segment, error)) = rewriter.copy(&states, throttle, progress) {
+        if error.is_corruption()
+            && let Some(state) = core.index.write().segments.get_mut(&segment)
+        {
+            state.damaged = true;
         }
+        rewriter.abandon();
+        return Err(error);
     }
-    let (outputs, mut report) = rewriter.finish()?;
+    let Copied { outputs, mut relocation, mut report } = rewriter.finish()?;
     report.segments_in = states.len() as u64;
     report.segments_out = outputs.len() as u64;
     let on_disk = |state: &SegmentState| u64::from(state.bytes) + state.hint_bytes.unwrap_or(0);
@@ -265,7 +264,7 @@ fn run_to_end(
     // The manifest may or may not have been replaced, or the keydir have followed: neither side may
     // be unlinked, and nothing may be written on top of what is not known. The next open decides.
     publish(core, inputs, &outputs)
-        .and_then(|()| follow(core, &outputs))
+        .and_then(|()| follow(core, &outputs, &mut relocation))
         .and_then(|()| retire(core, inputs))
         .inspect_err(|error| core.poison(error))?;
     Ok(report)
@@ -295,44 +294,30 @@ fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> 
     Ok(())
 }
 
-/// Lets the keydir follow, output by output, as its hint tells, or the segment itself where that was
-/// too long to keep.
-fn follow(core: &Core, outputs: &[Output]) -> Result<()> {
-    let store = core.catalog.lock().store;
-    for Output { state, image, .. } in outputs {
-        let SegmentState { segment, first_record, bytes, .. } = state;
-        match image {
-            Some(image) => {
-                let mut moves = Vec::with_capacity(MOVES_PER_HOLD);
-                decode_hint(image, store, segment.id, *bytes, |entry| {
-                    moves.push(*entry);
-                    if moves.len() == MOVES_PER_HOLD {
-                        move_all(core, &mut moves, segment.id);
-                    }
-                })
-                .map_err(|reason| Error::Encode { reason })?;
-                move_all(core, &mut moves, segment.id);
-            }
-            None => visit_records(segment, *first_record, *bytes, |entry| {
-                core.index.write().move_record(entry, segment.id);
+/// Lets the keydir follow: in one pass, and then record by record for the outputs whose copies were too
+/// many to remember.
+fn follow(core: &Core, outputs: &[Output], relocation: &mut Relocation) -> Result<()> {
+    if !planted(Bug::MoveWithoutCompare) {
+        while core.index.write().relocate(relocation, PLACES_PER_HOLD) {
+            let_others_in();
+        }
+    }
+    for Output { state, is_remembered, .. } in outputs {
+        if !is_remembered || planted(Bug::MoveWithoutCompare) {
+            visit_records(&state.segment, state.first_record, state.bytes, |entry| {
+                core.index.write().move_record(entry, state.segment.id);
                 Ok(())
-            })?,
+            })?;
         }
     }
     Ok(())
 }
 
-fn move_all(core: &Core, moves: &mut Vec<HintEntry<'_>>, to: SegmentId) {
-    {
-        // Looked up beside the readers first: a record that is superseded stays so, and for the
-        // others, the lock is held for no longer than they take to change.
-        let index = core.index.read();
-        index.keydir.fetch(moves.iter().map(|entry| entry.key));
-        moves.retain(|entry| index.keydir.get_record(entry.key, entry.seqno).is_some());
-    }
-    let mut index = core.index.write();
-    for entry in moves.drain(..) {
-        index.move_record(&entry, to);
+/// Stays away from the index's lock for about as long as it was held for a few hundred places:
+/// whoever takes it again at once keeps everybody else out.
+fn let_others_in() {
+    for _ in 0..64 {
+        std::hint::spin_loop();
     }
 }
 

@@ -8,32 +8,39 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::manifest::SealedSegment;
 use crate::format::record::{Op, Record};
-use crate::format::{SegmentId, SeqNo, SeqNoRange, encode_into, frame};
+use crate::format::{Location, SegmentId, SeqNo, SeqNoRange, encode_into, frame};
 use crate::index::SegmentState;
-use crate::keydir::KeyEntry;
+use crate::keydir::{KeyEntry, Relocation, Survey};
 use crate::planted::{Bug, planted};
 use crate::segment::{
-    Frame, FrameReader, HintImage, Next, Segment, encode_error, hint_entry, may_lack_hint,
-    rebuild_hint, write_hint,
+    FrameReader, HintImage, Next, Segment, encode_error, hint_entry, may_lack_hint, rebuild_hint,
+    write_hint,
 };
 use crate::stats::{CompactionProgress, CompactionReport};
 use crate::storage::{StorageFile, write_all_at};
 
 /// Records are gathered up to this size and written together.
 const WRITE_BYTES: usize = 256 * 1024;
-/// So many records are looked up under one hold of the index's lock: writers wait for it…
-const JUDGED_PER_HOLD: usize = 16;
-/// …and are copied for it, if they are not larger than this together.
-const BATCH_BYTES_MAX: usize = 64 * 1024;
-/// What a run keeps in memory to tell the keydir of its outputs; of more it reads them again.
-const IMAGES_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Inputs are surveyed together up to this size, which takes 2 MiB.
+const SURVEYED_BYTES: u64 = 128 * 1024 * 1024;
+/// The largest hint that is built in memory while its segment is written.
+const HINT_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// So many copies are remembered for the keydir to follow; outputs with others are read again.
+const REMEMBERED_MAX: usize = 12 * 1024 * 1024 / Relocation::COPY_BYTES;
 
-/// A finished output: durable, not yet listed.
+/// What a run has made, durable but for the names in the directory, and not yet listed.
+pub(crate) struct Copied {
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) relocation: Relocation,
+    pub(crate) report: CompactionReport,
+}
+
+/// A finished output.
 pub(crate) struct Output {
     pub(crate) state: SegmentState,
     pub(crate) sealed: SealedSegment,
-    /// Its hint, whether or not it was written to a file.
-    pub(crate) image: Option<Vec<u8>>,
+    /// Whether all of its records are in the [relocation](Copied::relocation).
+    pub(crate) is_remembered: bool,
 }
 
 /// What is to be done with one record.
@@ -52,8 +59,8 @@ pub(crate) struct Rewriter<'a> {
     outside_min: SeqNo,
     /// Bytes of log that have no hint, the inputs left out.
     hintless_bytes: u64,
-    /// How many bytes of images may still be kept.
-    images_left: usize,
+    relocation: Relocation,
+    remembered: usize,
     bytes_total: u64,
     bytes_done: u64,
     writing: Option<Writing>,
@@ -75,6 +82,7 @@ struct Writing {
     records: u32,
     tombstone_bytes: u64,
     seqnos: SeqNoRange,
+    is_remembered: bool,
 }
 
 impl<'a> Rewriter<'a> {
@@ -92,7 +100,8 @@ impl<'a> Rewriter<'a> {
             core,
             outside_min,
             hintless_bytes,
-            images_left: IMAGES_BYTES_MAX,
+            relocation: Relocation::of(Vec::new()),
+            remembered: 0,
             bytes_total,
             bytes_done: 0,
             writing: None,
@@ -101,73 +110,84 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    /// Copies what is needed of one input.
+    /// Copies what is needed of the inputs.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the input is damaged: nothing of it may be left behind.
-    pub(crate) fn copy_segment(
+    /// [`Error::Corrupt`] where one is damaged, and which: nothing of it may be left behind.
+    pub(crate) fn copy(
         &mut self,
-        input: &SegmentState,
+        mut inputs: &[SegmentState],
+        throttle: &mut Throttle,
+        progress: &mut dyn FnMut(CompactionProgress),
+    ) -> std::result::Result<(), (SegmentId, Error)> {
+        self.relocation = Relocation::of(inputs.iter().map(|input| input.segment.id).collect());
+        let mut first = 0;
+        while !inputs.is_empty() {
+            let mut bytes = 0;
+            let few = inputs.iter().take_while(|input| {
+                bytes += u64::from(input.bytes);
+                bytes <= SURVEYED_BYTES
+            });
+            let (now, rest) = inputs.split_at(few.count().max(1));
+            let survey = self.survey(now);
+            for (number, input) in now.iter().enumerate() {
+                self.copy_segment((first + number, input), (&survey, number), throttle, progress)
+                    .map_err(|error| (input.segment.id, error))?;
+            }
+            first += now.len();
+            inputs = rest;
+        }
+        Ok(())
+    }
+
+    /// Finds out which records of the inputs are still the newest of their keys.
+    fn survey(&self, inputs: &[SegmentState]) -> Survey {
+        let segments = inputs.iter().map(|input| (input.segment.id, input.bytes));
+        let mut survey = Survey::of(segments);
+        while self.core.index.read().keydir.survey(&mut survey, super::PLACES_PER_HOLD) {
+            super::let_others_in();
+        }
+        survey
+    }
+
+    fn copy_segment(
+        &mut self,
+        (number, input): (usize, &SegmentState),
+        (survey, surveyed): (&Survey, usize),
         throttle: &mut Throttle,
         progress: &mut dyn FnMut(CompactionProgress),
     ) -> Result<()> {
         let segment = &input.segment;
+        let mut sum = 0_u64;
         let mut reader = FrameReader::new(segment, input.first_record, input.bytes)?;
-        let mut batch = Batch::default();
         loop {
-            match reader.next()? {
-                Next::Frame(frame) if frame.body.len() > BATCH_BYTES_MAX => {
-                    self.copy_batch(segment, &mut batch, throttle, progress)?;
-                    self.copy_records(segment, &[frame], throttle, progress)?;
-                }
-                Next::Frame(frame) => {
-                    batch.push(&frame);
-                    if batch.is_full() {
-                        self.copy_batch(segment, &mut batch, throttle, progress)?;
-                    }
-                }
+            let frame = match reader.next()? {
+                Next::Frame(frame) => frame,
                 Next::Bad { offset, reason } => return Err(segment.corrupt(offset, reason)),
-                Next::End => return self.copy_batch(segment, &mut batch, throttle, progress),
+                Next::End => break,
+            };
+            let record = Record::decode(frame.body)
+                .map_err(|reason| segment.corrupt(frame.offset, reason))?;
+            let was_newest = survey.has(surveyed, frame.offset);
+            if was_newest {
+                sum = sum.wrapping_add(survey.fingerprint(frame.offset, record.seqno));
             }
-        }
-    }
-
-    fn copy_batch(
-        &mut self,
-        segment: &Segment,
-        batch: &mut Batch,
-        throttle: &mut Throttle,
-        progress: &mut dyn FnMut(CompactionProgress),
-    ) -> Result<()> {
-        self.copy_records(segment, &batch.frames(), throttle, progress)?;
-        batch.clear();
-        Ok(())
-    }
-
-    /// Copies what is needed of a few records.
-    fn copy_records(
-        &mut self,
-        segment: &Segment,
-        frames: &[Frame<'_>],
-        throttle: &mut Throttle,
-        progress: &mut dyn FnMut(CompactionProgress),
-    ) -> Result<()> {
-        let mut records = Vec::with_capacity(frames.len());
-        for frame in frames {
-            let record = Record::decode(frame.body);
-            records.push(record.map_err(|reason| segment.corrupt(frame.offset, reason))?);
-        }
-        let verdicts = self.judge(&records);
-        for ((frame, record), verdict) in frames.iter().zip(&records).zip(verdicts) {
-            let length = u64::from(frame.length);
-            let written = match verdict {
-                Verdict::Copy => self.write(record)?,
+            let written = match self.judge(&record, was_newest) {
+                Verdict::Copy => {
+                    let to = self.write(&record)?;
+                    if matches!(record.op, Op::Set { .. }) {
+                        self.remember(number, frame.offset, to);
+                    }
+                    u64::from(to.length)
+                }
                 Verdict::Tombstone => {
                     let key = record.op.key();
-                    self.write(&Record { op: Op::Tombstone { key }, ..*record })?
+                    let tombstone = Record { op: Op::Tombstone { key }, ..record };
+                    u64::from(self.write(&tombstone)?.length)
                 }
                 Verdict::Drop => 0,
             };
+            let length = u64::from(frame.length);
             self.bytes_done += length;
             progress(CompactionProgress {
                 bytes_done: self.bytes_done,
@@ -175,42 +195,37 @@ impl<'a> Rewriter<'a> {
             });
             throttle.moved(self.core, length, written)?;
         }
+        // A hint can be wrong and bear a right checksum: nothing is left behind on its word.
+        if sum != survey.sum(surveyed) {
+            return Err(segment.corrupt(0, "the keydir points at other records than it has"));
+        }
         Ok(())
     }
 
-    /// What is to be done with each of a few records.
-    fn judge(&mut self, records: &[Record<'_>]) -> Vec<Verdict> {
-        let entries = |records: &[Record<'_>]| -> Vec<Option<KeyEntry>> {
-            let index = self.core.index.read();
-            index.keydir.fetch(records.iter().map(|record| record.op.key()));
-            let find = |Record { op, seqno, .. }: &Record<'_>| match op {
-                // Whether a newer one has taken its place or none makes no difference to it.
-                Op::Set { expires_at_ms: None, key, .. } => index.keydir.get_record(key, *seqno),
-                Op::Set { key, .. } | Op::Tombstone { key } => index.keydir.get(key),
-            };
-            records.iter().map(find).collect()
+    /// What is to be done with a record.
+    fn judge(&mut self, record: &Record<'_>, was_newest: bool) -> Verdict {
+        let expires_at_ms = match record.op {
+            Op::Set { expires_at_ms, .. } => expires_at_ms,
+            Op::Tombstone { .. } => None,
         };
-        let mut found = entries(records);
-        let expiries = found.iter().flatten().filter_map(KeyEntry::expires_at_ms);
         // The clock is asked where it matters only.
-        if let Some(first_ms) = expiries.min()
-            && is_expired(Some(first_ms), self.core.now_ms())
-        {
-            self.core.sweep();
-            found = entries(records);
+        let is_alive =
+            |at_ms: Option<u64>| at_ms.is_none() || !is_expired(at_ms, self.core.now_ms());
+        if was_newest && is_alive(expires_at_ms) {
+            return Verdict::Copy;
         }
-        let verdicts = records.iter().zip(found);
-        verdicts.map(|(record, found)| self.judge_one(record, found)).collect()
-    }
-
-    fn judge_one(&mut self, record: &Record<'_>, found: Option<KeyEntry>) -> Verdict {
-        match (record.op, found) {
+        if matches!(record.op, Op::Set { expires_at_ms: None, .. }) {
+            // Whether a newer one has taken its place or none makes no difference to it.
+            return Verdict::Drop;
+        }
+        let newest = self.newest(record.op.key());
+        match (record.op, newest) {
             (Op::Set { .. }, Some(entry)) if entry.seqno == record.seqno => Verdict::Copy,
             // A newer record of the key exists, and with it everything older may go.
             (_, Some(_)) => Verdict::Drop,
             // Deleted, or expired: its shadow is needed if it was the newest, and that is not known
             // any more.
-            (Op::Set { expires_at_ms: Some(_), .. }, None)
+            (Op::Set { .. }, None)
                 if self.shadows(record.seqno) && !planted(Bug::DropExpiredEarly) =>
             {
                 Verdict::Tombstone
@@ -228,13 +243,32 @@ impl<'a> Rewriter<'a> {
         }
     }
 
+    /// The newest record of a key, unless that has expired.
+    fn newest(&self, key: &[u8]) -> Option<KeyEntry> {
+        let find = || self.core.index.read().keydir.get(key);
+        let expires_at_ms = find()?.expires_at_ms();
+        if expires_at_ms.is_some() && is_expired(expires_at_ms, self.core.now_ms()) {
+            self.core.sweep();
+        }
+        find()
+    }
+
     /// Whether a segment outside the inputs may hold an older record.
     fn shadows(&self, seqno: SeqNo) -> bool {
         self.outside_min < seqno
     }
 
-    /// Appends a record to the output; returns its length.
-    fn write(&mut self, record: &Record<'_>) -> Result<u64> {
+    fn remember(&mut self, segment: usize, offset: u32, to: Location) {
+        if self.remembered < REMEMBERED_MAX {
+            self.relocation.push(segment, offset, to);
+            self.remembered += 1;
+        } else if let Some(writing) = &mut self.writing {
+            writing.is_remembered = false;
+        }
+    }
+
+    /// Appends a record to the output; returns where it stands.
+    fn write(&mut self, record: &Record<'_>) -> Result<Location> {
         let bytes_max = record.op.bytes_max();
         // Twice what the active segment may have: a run's output is one segment mostly, not one and
         // a small rest.
@@ -264,7 +298,7 @@ impl<'a> Rewriter<'a> {
             catalog.next_segment = SegmentId(id.0 + 1);
             (catalog.store, id)
         };
-        let image = HintImage::new(store, id, self.images_left)?;
+        let image = HintImage::new(store, id, HINT_BYTES_MAX)?;
         let (segment, first_record) = Segment::create(&self.core.storage, store, id)?;
         Ok(Writing {
             file: segment.file()?,
@@ -277,6 +311,7 @@ impl<'a> Rewriter<'a> {
             records: 0,
             tombstone_bytes: 0,
             seqnos: SeqNoRange::EMPTY,
+            is_remembered: true,
         })
     }
 
@@ -290,21 +325,18 @@ impl<'a> Rewriter<'a> {
         if !with_hint {
             self.hintless_bytes = hintless_bytes;
         }
-        let output = writing.finish(self.core, with_hint)?;
-        let image_bytes = output.image.as_ref().map_or(0, Vec::len);
-        self.images_left = self.images_left.saturating_sub(image_bytes);
-        self.outputs.push(output);
+        self.outputs.push(writing.finish(self.core, with_hint)?);
         Ok(())
     }
 
-    /// Completes the last output and hands over all of them, durable but for their names in the
-    /// directory.
-    pub(crate) fn finish(mut self) -> Result<(Vec<Output>, CompactionReport)> {
+    /// Completes the last output and hands over all that was made.
+    pub(crate) fn finish(mut self) -> Result<Copied> {
         if let Err(error) = self.finish_output() {
             self.abandon();
             return Err(error);
         }
-        Ok((self.outputs, self.report))
+        let Self { outputs, relocation, report, .. } = self;
+        Ok(Copied { outputs, relocation, report })
     }
 
     /// The run has failed: its outputs are removed.
@@ -319,7 +351,7 @@ impl<'a> Rewriter<'a> {
 }
 
 impl Writing {
-    fn append(&mut self, record: &Record<'_>) -> Result<u64> {
+    fn append(&mut self, record: &Record<'_>) -> Result<Location> {
         // In a sealed segment a record stands by itself: all of it is durable, and its batch was
         // whole.
         let record = Record { unsynced: 0, batch_rest: 0, ..*record };
@@ -346,7 +378,7 @@ impl Writing {
         if self.buffer.len() >= WRITE_BYTES {
             self.write_out()?;
         }
-        Ok(u64::from(length))
+        Ok(Location { segment: self.segment.id, offset, length })
     }
 
     /// Writes what was gathered.
@@ -369,26 +401,22 @@ impl Writing {
             }
             self.file.sync().map_err(Error::io("sync", self.segment.path.as_path()))
         });
-        let result = result.and_then(|()| self.image.finish(self.bytes)).and_then(|image| {
+        let hint_bytes = result.and_then(|()| {
+            if !with_hint {
+                return Ok(None);
+            }
             let storage = &*core.storage;
-            let hint_bytes = match (&image, with_hint) {
-                (_, false) => None,
-                (Some(image), true) => Some(write_hint(storage, self.segment.id, image)?),
-                (None, true) => {
+            let hint_bytes = match self.image.finish(self.bytes)? {
+                Some(image) => write_hint(storage, self.segment.id, &image)?,
+                None => {
                     let (store, segment) = (core.catalog.lock().store, &self.segment);
                     let (start, end) = (self.first_record, self.bytes);
-                    Some(rebuild_hint(Some(storage), store, segment, start, end, |_| ())?)
+                    rebuild_hint(Some(storage), store, segment, start, end, |_| ())?
                 }
             };
-            Ok((image, hint_bytes))
+            Ok(Some(hint_bytes))
         });
-        let (image, hint_bytes) = match result {
-            Ok(done) => done,
-            Err(error) => {
-                self.segment.retire();
-                return Err(error);
-            }
-        };
+        let hint_bytes = hint_bytes.inspect_err(|_| self.segment.retire())?;
         let segment = self.segment.sealed(self.bytes, core.options.read_method);
         let sealed = SealedSegment {
             segment: self.segment.id,
@@ -406,40 +434,6 @@ impl Writing {
             hint_bytes,
             ..SegmentState::empty(Arc::new(segment), self.first_record)
         };
-        Ok(Output { state, sealed, image })
-    }
-}
-
-/// Copies of records that were read, to be judged together.
-#[derive(Default)]
-struct Batch {
-    bodies: Vec<u8>,
-    /// Of each: offset and length of its frame, and where its body ends in `bodies`.
-    frames: Vec<(u32, u32, usize)>,
-}
-
-impl Batch {
-    fn push(&mut self, frame: &Frame<'_>) {
-        self.bodies.extend_from_slice(frame.body);
-        self.frames.push((frame.offset, frame.length, self.bodies.len()));
-    }
-
-    fn is_full(&self) -> bool {
-        self.frames.len() == JUDGED_PER_HOLD || self.bodies.len() > BATCH_BYTES_MAX
-    }
-
-    fn frames(&self) -> Vec<Frame<'_>> {
-        let mut start = 0;
-        let frames = self.frames.iter().map(|(offset, length, end)| {
-            let body = self.bodies.get(start..*end).unwrap_or_default();
-            start = *end;
-            Frame { offset: *offset, length: *length, body }
-        });
-        frames.collect()
-    }
-
-    fn clear(&mut self) {
-        self.bodies.clear();
-        self.frames.clear();
+        Ok(Output { state, sealed, is_remembered: self.is_remembered })
     }
 }

@@ -20,6 +20,7 @@ mod head;
 mod image;
 mod merge;
 mod place;
+mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub(crate) use head::{Keys, Order};
 use image::Image;
 pub(crate) use merge::{Merge, Next};
 use place::{Legend, PLACE_BYTES, Place};
+pub(crate) use survey::{Relocation, Survey};
 use table::Hash;
 use walk::{Sequence, Walk};
 
@@ -76,6 +78,8 @@ pub(crate) struct KeyDir {
     head: Head,
     legend: Legend,
     len: u64,
+    /// How often places have moved from one layer to another.
+    epoch: u64,
     /// A head with fewer keys is not merged.
     pub(crate) merge_keys_min: usize,
 }
@@ -119,6 +123,7 @@ impl Default for KeyDir {
             head: Head::default(),
             legend: Legend::default(),
             len: 0,
+            epoch: 0,
             merge_keys_min: MERGE_KEYS_MIN,
         }
     }
@@ -155,13 +160,6 @@ impl KeyDir {
     /// the record sees whose it is. `None` is certain. Saves looking at the key itself.
     pub(crate) fn guess(&self, key: &[u8]) -> Option<KeyEntry> {
         let spot = self.find_by_place(hash_of(self.seed, key), |_| true)?;
-        Some(self.legend.entry(self.place(spot)))
-    }
-
-    /// The entry of `key` if it is that of record `seqno`. No two records have one number, so that
-    /// the key itself need not be looked at.
-    pub(crate) fn get_record(&self, key: &[u8], seqno: SeqNo) -> Option<KeyEntry> {
-        let spot = self.find_record(hash_of(self.seed, key), seqno)?;
         Some(self.legend.entry(self.place(spot)))
     }
 
@@ -424,6 +422,7 @@ impl KeyDir {
         }
         let head = Head::with_room_for(self.merge_keys());
         let Head { keys, places, order } = std::mem::replace(&mut self.head, head);
+        self.epoch += 1;
         let keys = Arc::new(keys);
         self.frozen = Some(Frozen { keys: keys.clone(), places, order });
         Some(Merge::new(self.seed, self.image.clone(), keys))
@@ -445,6 +444,7 @@ impl KeyDir {
         }
         let Next { image, places, gone, .. } = self.next.take()?;
         self.gone = gone;
+        self.epoch += 1;
         let old = std::mem::replace(&mut self.image, image);
         Some((old, std::mem::replace(&mut self.places, places), self.frozen.take()))
     }

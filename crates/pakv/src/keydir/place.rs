@@ -30,8 +30,12 @@ impl Place {
         self.offset == 0
     }
 
-    fn offset(self) -> u32 {
+    pub(super) fn offset(self) -> u32 {
         self.offset & !EXPIRES
+    }
+
+    pub(super) fn slot(self) -> u16 {
+        self.slot
     }
 
     fn is_long(self) -> bool {
@@ -102,6 +106,12 @@ impl Legend {
     pub(super) fn forget(&mut self, segment: SegmentId) {
         self.last = None;
         self.free.extend(self.numbers.remove(&segment));
+    }
+
+    /// The segments by their slots. One that was forgotten stands there until its slot is given
+    /// again.
+    pub(super) fn segments(&self) -> impl Iterator<Item = SegmentId> {
+        self.slots.iter().map(|slot| slot.segment)
     }
 
     fn slot(&self, place: Place) -> Slot {

@@ -14,7 +14,7 @@ pub(crate) use hints::{
     write_hint,
 };
 pub(crate) use prepared::Prepared;
-pub(crate) use reader::{Frame, FrameReader, Next};
+pub(crate) use reader::{FrameReader, Next};
 
 use crate::error::{Error, Result};
 use crate::format::record::{Op, Record, SegmentHeader, encode_segment_start};
