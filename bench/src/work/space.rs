@@ -14,6 +14,8 @@ use crate::process::{self, Written};
 const SAMPLE: Duration = Duration::from_millis(250);
 /// Looks at the memory, which may grow for a moment only, for each look at the disk.
 const LOOKS_PER_SAMPLE: u32 = 25;
+/// Memory that changes by less than this between two samples does not change.
+const MEMORY_STEP: u64 = 1 << 20;
 /// How long a store may tidy up after the writes end.
 const REST: Duration = Duration::from_secs(8);
 /// Times the live bytes that are overwritten before what is measured counts: the steady state.
@@ -21,11 +23,12 @@ const SETTLED_AFTER: f64 = 2.0;
 
 pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     let engine = job.open(Durability::Buffered)?;
+    let anonymous = memory_at_rest()?;
     let (sets, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let start = Instant::now();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| overwrite(job, engine.as_ref(), &sets, &stop));
-        let watched = watch(job, &sets, start, &|| writer.is_finished(), out);
+        let watched = watch(job, (&sets, start), anonymous, &|| writer.is_finished(), out);
         stop.store(true, Ordering::Relaxed);
         writer.join().expect("the writer panicked")?;
         watched
@@ -56,6 +59,18 @@ fn overwrite(job: &Job, engine: &dyn Engine, sets: &AtomicU64, stop: &AtomicBool
     Ok(())
 }
 
+/// What an engine takes once it has tidied up after its open.
+fn memory_at_rest() -> Result<u64> {
+    let (start, mut last, mut quiet) = (Instant::now(), process::anonymous_about()?, 0);
+    while quiet < 5 && start.elapsed() < REST {
+        std::thread::sleep(SAMPLE);
+        let now = process::anonymous_about()?;
+        quiet = if now.abs_diff(last) < MEMORY_STEP { quiet + 1 } else { 0 };
+        last = now;
+    }
+    Ok(last)
+}
+
 fn space(job: &Job) -> f64 {
     process::disk_bytes(&job.dir) as f64 / job.live_bytes() as f64
 }
@@ -63,14 +78,12 @@ fn space(job: &Job) -> f64 {
 /// Watches until there is enough to say what the steady state is like, or time is up.
 fn watch(
     job: &Job,
-    sets: &AtomicU64,
-    start: Instant,
+    (sets, start): (&AtomicU64, Instant),
+    anonymous: u64,
     finished: &dyn Fn() -> bool,
     out: &mut Figures,
 ) -> Result<()> {
     let pair = job.pair_bytes() as f64;
-    let anonymous = process::anonymous_about()?;
-    let first = (process::written()?, 0.0);
     // What was written and set when the steady state began.
     let mut steady: Option<(Written, f64)> = None;
     let (mut max, mut peak) = (0.0_f64, 0);
@@ -94,11 +107,11 @@ fn watch(
             break;
         }
     }
-    // An engine that never came so far is judged by the way there, which favours it.
+    // Of an engine that never came so far, nothing is said.
     let (written, done) = (process::written()?, sets.load(Ordering::Relaxed) as f64);
-    let (from, done_then) = steady.filter(|then| done > then.1).unwrap_or(first);
-    out.put("steady", f64::from(u8::from(steady.is_some())));
-    out.put("bytes_per_byte", written.since(&from) as f64 / ((done - done_then) * pair));
+    if let Some((from, done_then)) = steady.filter(|then| done > then.1) {
+        out.put("bytes_per_byte", written.since(&from) as f64 / ((done - done_then) * pair));
+    }
     out.put("volumes", done * pair / job.live_bytes() as f64);
     out.put("space_max", max);
     out.put("anonymous_grown", peak.saturating_sub(anonymous) as f64);

@@ -79,7 +79,7 @@ impl Default for Options {
             durability: Durability::Sync,
             segment_bytes: 64 * 1024 * 1024,
             background: true,
-            space_amplification: 1.42,
+            space_amplification: 1.40,
             segment_garbage_ratio: 0.6,
             min_garbage_bytes: 512 * 1024,
             compaction_rate: Some(64 * 1024 * 1024),
@@ -133,7 +133,7 @@ impl Options {
     /// and values on disk (hints included) and there is garbage to gain. It runs beside the writers,
     /// who are slowed down where it does not keep up, so that the store stays within an eighth of
     /// that overhead above it; when nobody writes it goes on to three fifths of that overhead.
-    /// Default: 1.42, which keeps to 1.5 at all times and to 1.35 at rest. Limits: 1.05 to 100.
+    /// Default: 1.40, which keeps to 1.5 at all times and to 1.35 at rest. Limits: 1.05 to 100.
     ///
     /// Lower is smaller and writes more. Where keys and values are tiny, what surrounds them on the
     /// disk is more than the bound allows by itself; compaction then leaves a quarter of garbage.
