@@ -129,9 +129,9 @@ impl<'a> Rewriter<'a> {
                 bytes <= SURVEYED_BYTES
             });
             let (now, rest) = inputs.split_at(few.count().max(1));
-            let survey = self.survey(now);
-            for (number, input) in now.iter().enumerate() {
-                self.copy_segment((first + number, input), (&survey, number), throttle, progress)
+            let survey = self.survey(first, now);
+            for (number, input) in (first..).zip(now) {
+                self.copy_segment(number, input, &survey, throttle, progress)
                     .map_err(|error| (input.segment.id, error))?;
             }
             first += now.len();
@@ -140,10 +140,10 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// Finds out which records of the inputs are still the newest of their keys.
-    fn survey(&self, inputs: &[SegmentState]) -> Survey {
+    /// Finds out which records of some of the inputs are still the newest of their keys.
+    fn survey(&self, first: usize, inputs: &[SegmentState]) -> Survey {
         let segments = inputs.iter().map(|input| (input.segment.id, input.bytes));
-        let mut survey = Survey::of(segments);
+        let mut survey = Survey::of(first, segments);
         while self.core.index.read().keydir.survey(&mut survey, super::PLACES_PER_HOLD) {
             super::let_others_in();
         }
@@ -152,8 +152,9 @@ impl<'a> Rewriter<'a> {
 
     fn copy_segment(
         &mut self,
-        (number, input): (usize, &SegmentState),
-        (survey, surveyed): (&Survey, usize),
+        number: usize,
+        input: &SegmentState,
+        survey: &Survey,
         throttle: &mut Throttle,
         progress: &mut dyn FnMut(CompactionProgress),
     ) -> Result<()> {
@@ -168,7 +169,7 @@ impl<'a> Rewriter<'a> {
             };
             let record = Record::decode(frame.body)
                 .map_err(|reason| segment.corrupt(frame.offset, reason))?;
-            let was_newest = survey.has(surveyed, frame.offset);
+            let was_newest = survey.has(number, frame.offset);
             if was_newest {
                 sum = sum.wrapping_add(survey.fingerprint(frame.offset, record.seqno));
             }
@@ -196,7 +197,7 @@ impl<'a> Rewriter<'a> {
             throttle.moved(self.core, length, written)?;
         }
         // A hint can be wrong and bear a right checksum: nothing is left behind on its word.
-        if sum != survey.sum(surveyed) {
+        if sum != survey.sum(number) {
             return Err(segment.corrupt(0, "the keydir points at other records than it has"));
         }
         Ok(())

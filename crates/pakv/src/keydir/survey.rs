@@ -42,6 +42,8 @@ impl Pass {
 #[derive(Debug)]
 pub(crate) struct Survey {
     pass: Pass,
+    /// What the first of the segments is called.
+    first: usize,
     newest: Vec<Newest>,
     seed: u64,
 }
@@ -86,24 +88,27 @@ impl Bits {
 }
 
 impl Survey {
-    /// Of segments and their lengths in bytes.
-    pub(crate) fn of(segments: impl Iterator<Item = (SegmentId, u32)>) -> Self {
+    /// Of segments and their lengths in bytes. They are called by numbers, from `first` on.
+    pub(crate) fn of(first: usize, segments: impl Iterator<Item = (SegmentId, u32)>) -> Self {
         let newest = |bytes| Newest { bits: Bits::of_bytes(bytes), fingerprint: 0 };
         let (segments, newest) = segments.map(|(id, bytes)| (id, newest(bytes))).unzip();
-        Self { pass: Pass::over(segments), newest, seed: 0 }
+        Self { pass: Pass::over(segments), first, newest, seed: 0 }
     }
 
-    /// Whether a key pointed at the record of that segment, counted from 0, when the survey was
-    /// made. Where none did, none will.
+    fn newest(&self, segment: usize) -> Option<&Newest> {
+        self.newest.get(segment.checked_sub(self.first)?)
+    }
+
+    /// Whether a key pointed at the record when the survey was made. Where none did, none will.
     pub(crate) fn has(&self, segment: usize, offset: u32) -> bool {
-        self.newest.get(segment).is_some_and(|newest| newest.bits.has(offset))
+        self.newest(segment).is_some_and(|newest| newest.bits.has(offset))
     }
 
     /// The sum of the [fingerprints](Self::fingerprint) of the records of that segment that keys
     /// pointed at. Another sum over those that are [there](Self::has) means that the keydir is wrong
     /// about where its records stand.
     pub(crate) fn sum(&self, segment: usize) -> u64 {
-        self.newest.get(segment).map_or(0, |newest| newest.fingerprint)
+        self.newest(segment).map_or(0, |newest| newest.fingerprint)
     }
 
     /// Stands for a record. Nobody can make two of them alike on purpose.
