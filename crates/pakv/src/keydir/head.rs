@@ -3,33 +3,29 @@
 
 use std::cmp::Ordering;
 
+use super::array::KeyArray;
 use super::place::Place;
 use super::table::{Hash, Table};
 
 /// Keys by number, in the order in which they came. Only ever grows.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    bytes: Vec<u8>,
-    /// Where each key ends in `bytes`.
-    ends: Vec<u64>,
+    keys: KeyArray,
     table: Table,
 }
 
 impl Keys {
     /// With slots for `keys` keys, so that the table need not grow before.
     pub(super) fn with_room_for(keys: usize) -> Self {
-        Self { table: Table::with_room_for(keys), ..Self::default() }
+        Self { keys: KeyArray::default(), table: Table::with_room_for(keys) }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.keys.len()
     }
 
     pub(super) fn key(&self, number: u32) -> &[u8] {
-        let number = number as usize;
-        let start = number.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
-        let end = self.ends.get(number).copied().unwrap_or_default();
-        self.bytes.get(start.unwrap_or_default() as usize..end as usize).unwrap_or_default()
+        self.keys.key(number)
     }
 
     /// The slot that a search begins with.
@@ -60,16 +56,15 @@ impl Keys {
         let number = self.len() as u32;
         self.reserve(1, hash_of);
         self.table.insert(hash, number);
-        self.bytes.extend_from_slice(key);
-        self.ends.push(self.bytes.len() as u64);
+        self.keys.push(key);
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.keys.bytes()
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
-        (self.bytes.capacity() + self.ends.capacity() * 8 + self.table.memory_bytes()) as u64
+        (self.keys.memory_bytes() + self.table.memory_bytes()) as u64
     }
 }
 

@@ -11,8 +11,9 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::array::KeyArray;
 use super::head::{Keys, sorted};
-use super::image::{Builder, Image};
+use super::image::Image;
 use super::place::Place;
 use super::{KeyDir, hash_of};
 
@@ -80,7 +81,7 @@ impl Merge {
     pub(crate) fn build(self, stop: impl Fn() -> bool) -> Option<Next> {
         let (image, keys) = (&*self.image, &*self.keys);
         let len = image.len() + keys.len();
-        let mut builder = Builder::new(image.key_bytes() + keys.bytes());
+        let mut merged = KeyArray::with_room_for(image.key_bytes() + keys.bytes());
         let mut sources = Vec::with_capacity(len);
         let mut recent = sorted(keys, 0..keys.len() as u32)
             .into_iter()
@@ -98,17 +99,17 @@ impl Merge {
             if order != Ordering::Greater
                 && let Some(rank) = ranks.next()
             {
-                builder.push(image.key(rank));
+                merged.push(image.key(rank));
                 sources.push(rank);
             } else if let Some(number) = recent.next() {
-                builder.push(keys.key(number));
+                merged.push(keys.key(number));
                 sources.push(number | FROZEN);
             }
             if sources.len().is_multiple_of(1 << 16) && stop() {
                 return None;
             }
         }
-        let image = Arc::new(builder.finish(|key| hash_of(self.seed, key)));
+        let image = Arc::new(Image::of(merged, |key| hash_of(self.seed, key)));
         let places = Vec::with_capacity(sources.len());
         Some(Next { image, sources, places, gone: 0 })
     }

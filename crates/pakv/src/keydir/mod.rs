@@ -16,6 +16,7 @@
 //!   record" and "still at the old location" are the same question, and compaction needs to
 //!   remember neither.
 
+mod array;
 mod head;
 mod image;
 mod merge;
