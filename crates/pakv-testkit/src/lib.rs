@@ -8,6 +8,7 @@
 //! - [`script`]: plain-text scripts of commands with the expected output beside each.
 //! - [`files`]: what tests do to the files of a store behind its back: copy, cut, flip, list.
 //! - [`cargo`]: tests of this workspace built in another way.
+//! - [`counting`]: what something asks of the storage, counted.
 //! - [`dump`]: what the files of a store hold, as text.
 //! - [`forge`]: files of a store with right checksums and whatever content.
 //! - [`kill`]: what child processes do, first of all the workload of the `kill -9` runs, known to
@@ -22,6 +23,7 @@
 //! A tool here panics when a check fails: it runs in tests only.
 
 pub mod cargo;
+pub mod counting;
 pub mod dump;
 pub mod files;
 pub mod forge;

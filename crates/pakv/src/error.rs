@@ -104,6 +104,37 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A refresh of a store that is open for reading only found another store in the directory, or
+    /// an older state of this one. The state is as it was before.
+    #[error("{} holds another store, or an older state of it, than was opened", path.display())]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The changes that were asked for, or came next, are not there any more as they were written:
+    /// compaction has rewritten the segments that held them.
+    #[error(
+        "the changes from {from} on are gone: compaction has been there; the first that can be had is {oldest}"
+    )]
+    HistoryGone {
+        /// The sequence number of the first change that was asked for.
+        from: u64,
+        /// The sequence number from which on all changes can be had; no write has it yet where none
+        /// can.
+        oldest: u64,
+    },
+
+    /// Changes were asked for from a sequence number on that the store has not come to: it may be
+    /// another store, or an older state of it, than the one whose changes were followed.
+    #[error("there is no change {from} yet: the newest is {newest}")]
+    NotWrittenYet {
+        /// The sequence number of the first change that was asked for.
+        from: u64,
+        /// The sequence number of the newest write.
+        newest: u64,
+    },
+
     /// An earlier write or sync failed. Reads go on; writes are refused until the store is opened
     /// again, because after a failed sync the operating system may have dropped what it could not
     /// write.

@@ -51,6 +51,17 @@ impl Handle {
         Ok(())
     }
 
+    /// A store that is open for reading only needs the thread that merges the keydir once it follows
+    /// a writer.
+    pub(crate) fn ensure_merger(&self) -> Result<()> {
+        let options = &self.core.options;
+        let mut threads = self.threads.lock();
+        if options.background && options.read_only && threads.merger.is_none() {
+            threads.merger = Some(worker::start_merger(&self.core)?);
+        }
+        Ok(())
+    }
+
     pub(crate) fn close(&self) -> Result<()> {
         self.core.worker.stop();
         self.core.syncer.stop();

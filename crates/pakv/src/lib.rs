@@ -72,6 +72,7 @@ mod options;
 mod page;
 mod planted;
 mod poison;
+mod reader;
 mod recovery;
 mod scan;
 #[cfg(all(test, shuttle))]
@@ -82,6 +83,7 @@ mod stats;
 pub mod storage;
 mod sync;
 mod transaction;
+mod watch;
 mod worker;
 
 pub use batch::WriteBatch;
@@ -98,6 +100,7 @@ pub use stats::{
     CompactionProgress, CompactionReport, CompactionStats, RecoveryReport, SegmentStats, Stats,
 };
 pub use transaction::{Transaction, TransactionScan};
+pub use watch::{Change, Watch};
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -209,7 +209,8 @@ impl Options {
     }
 
     /// Opens without the lock and without writing a byte, beside a live writer too: the handle sees
-    /// the state as of the open. Default: false. Implies `create(false)`.
+    /// the state as of the open, and after each [`Db::refresh`](crate::Db::refresh) that of then.
+    /// Default: false. Implies `create(false)`.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self

@@ -34,6 +34,11 @@ impl Interrupted {
         }
     }
 
+    /// Nothing happens before the call after so many, counted from here.
+    fn after(&self, calls: u64) {
+        self.left.store(calls, Ordering::SeqCst);
+    }
+
     fn storage(&self) -> Arc<dyn Storage> {
         Arc::new(self.clone())
     }
@@ -179,7 +184,12 @@ type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 /// open, unless it closes it.
 fn act(machine: &SimStorage, todo: &[Do]) -> pakv::Result<Vec<Contents>> {
     let db = std::mem::ManuallyDrop::new(options().open_storage(storage(machine))?);
-    let mut states = vec![contents(&db)?];
+    go_on(&db, todo)
+}
+
+/// The same with a store that is open.
+fn go_on(db: &Db, todo: &[Do]) -> pakv::Result<Vec<Contents>> {
+    let mut states = vec![contents(db)?];
     for what in todo {
         match what {
             Do::Set(key, len) => db.set(key, "v".repeat(*len))?,
@@ -187,9 +197,9 @@ fn act(machine: &SimStorage, todo: &[Do]) -> pakv::Result<Vec<Contents>> {
             Do::Compact => {
                 db.compact()?;
             }
-            Do::Close => return Db::clone(&db).close().map(|()| states),
+            Do::Close => return db.clone().close().map(|()| states),
         }
-        states.push(contents(&db)?);
+        states.push(contents(db)?);
     }
     Ok(states)
 }
@@ -313,6 +323,152 @@ fn an_open_does_not_mind_who_removes_an_orphan() -> Outcome {
         if !opened.has_acted() {
             assert!(calls > 10, "an open has more calls");
             return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// A reader moves on while a writer acts between two of its calls: what it sees is a state that the
+/// writer had, not one from before what it saw already, and the last one when it looks again. What a
+/// watch gives adds up to the same.
+#[test]
+fn a_reader_refreshes_whatever_a_writer_does_between_its_calls() -> Outcome {
+    let mut wrong = Vec::new();
+    for (before, todo) in ACTS.iter().flat_map(|before| ACTS.map(|todo| (*before, todo))) {
+        // Of two acts of which the first closes the store, the second would be a crash's.
+        if before.iter().any(|what| matches!(what, Do::Close)) {
+            continue;
+        }
+        // A key is deleted once.
+        if [before, todo].iter().all(|acts| matches!(acts.first(), Some(Do::Delete(_)))) {
+            continue;
+        }
+        for calls in 0.. {
+            let machine = left_by_a_crash()?;
+            let beside = machine.clone();
+            let states = Arc::new(Mutex::new(Vec::new()));
+            let (seen, writer) = (states.clone(), Arc::new(Mutex::new(None::<Db>)));
+            let opened = Interrupted::new(&machine, u64::MAX, {
+                let writer = writer.clone();
+                move || {
+                    let db = writer.lock().expect("nobody panics").clone().expect("it is open");
+                    let later = go_on(&db, todo).unwrap_or_else(|e| panic!("{todo:?}: {e}"));
+                    seen.lock().expect("nobody panics").extend(later);
+                }
+            });
+            let context = format!("a writer does {before:?}, and at call {calls} {todo:?}");
+            let db = options().read_only(true).open_storage(opened.storage())?;
+            let old = contents(&db)?;
+            let snapshot = db.snapshot()?;
+            let mut watch = db.watch(snapshot.seqno() + 1)?;
+            let owner = options().open_storage(storage(&beside))?;
+            let first = go_on(&owner, before)?;
+            states.lock().expect("nobody panics").extend(first.last().cloned());
+            *writer.lock().expect("nobody panics") = Some(owner);
+            opened.after(calls);
+            let refreshed = db.refresh();
+            opened.after(u64::MAX);
+            let found = contents(&db)?;
+            match refreshed {
+                Err(error) => wrong.push(format!("{context}: {error}")),
+                Ok(_) if states.lock().expect("nobody panics").contains(&found) => {}
+                Ok(_) => wrong.push(format!("{context}: {} entries", found.len())),
+            }
+            db.refresh()?;
+            let found = contents(&db)?;
+            if states.lock().expect("nobody panics").last() != Some(&found) {
+                wrong.push(format!("{context}, at the end: {} entries", found.len()));
+            }
+            let mut gathered: std::collections::BTreeMap<_, _> = old.iter().cloned().collect();
+            let mut next = watch.next_seqno();
+            for change in watch.by_ref() {
+                match change {
+                    Ok(change) => {
+                        assert_eq!(change.seqno, next, "{context}: in order");
+                        next += 1;
+                        match change.value {
+                            Some(value) => gathered.insert(change.key, value),
+                            None => gathered.remove(&change.key),
+                        };
+                    }
+                    Err(pakv::Error::HistoryGone { .. }) => {
+                        gathered = found.iter().cloned().collect();
+                    }
+                    Err(error) => wrong.push(format!("{context}: {error}")),
+                }
+            }
+            assert!(gathered.into_iter().eq(found), "{context}: what the changes add up to");
+            let kept: Contents =
+                snapshot.scan().map(|entry| entry.into_pair()).collect::<Result<_, _>>()?;
+            assert_eq!(kept, old, "{context}: a snapshot from before");
+            drop(writer.lock().expect("nobody panics").take());
+            if !opened.has_acted() {
+                assert!(calls > 3, "a refresh has more calls than {calls}");
+                break;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+/// A writer was killed in the middle of a batch. A reader had read the beginning of that when the
+/// next writer cut it off and put one of its own in the place, with the same sequence numbers and
+/// records of the same lengths: half of one and half of the other make no batch.
+#[test]
+fn a_batch_is_not_put_together_of_two() -> Outcome {
+    // Larger than what is read at once, so that reads begin where records do.
+    let large = 300 * 1024;
+    let batch_of = move |keys: [&str; 4]| {
+        let mut batch = WriteBatch::new();
+        for key in keys {
+            batch.set(key, vec![key.as_bytes()[0]; large]);
+        }
+        batch
+    };
+    let options = || options().segment_bytes(16 << 20);
+    let killed = || -> pakv::Result<SimStorage> {
+        let machine = SimStorage::new(5);
+        let db = options().durability(Durability::Buffered).open_storage(storage(&machine))?;
+        db.set("before", "value")?;
+        let whole = machine.file_len("0000000001.log").unwrap_or(0);
+        db.write(&batch_of(["a1", "a2", "a3", "a4"]))?;
+        machine.power_off();
+        drop(db);
+        let killed = machine.copy(1);
+        // Its last record is not whole: the first three are.
+        let end = killed.file_len("0000000001.log").unwrap_or(0);
+        assert!(end > whole + 4 * large);
+        killed.flip("0000000001.log", end - 10, 1);
+        Ok(killed)
+    };
+    for follows in [false, true] {
+        for calls in 0.. {
+            let machine = killed()?;
+            let beside = machine.clone();
+            let opened = Interrupted::new(&machine, u64::MAX, move || {
+                let db = options().open_storage(storage(&beside)).expect("the next writer opens");
+                db.write(&batch_of(["b1", "b2", "b3", "b4"])).expect("write succeeds");
+                std::mem::forget(db);
+            });
+            let open = || options().read_only(true).open_storage(opened.storage());
+            let reader = if follows {
+                let reader = open()?;
+                opened.after(calls);
+                reader.refresh()?;
+                reader
+            } else {
+                opened.after(calls);
+                open()?
+            };
+            let keys: Vec<_> = reader.scan()?.map(|entry| entry.key().to_vec()).collect();
+            let before: &[&[u8]] = &[b"before"];
+            let after: &[&[u8]] = &[b"b1", b"b2", b"b3", b"b4", b"before"];
+            assert!(keys == before || keys == after, "at call {calls}: {keys:?}");
+            if !opened.has_acted() {
+                assert!(calls > 6, "there are more calls than {calls}");
+                break;
+            }
         }
     }
     Ok(())

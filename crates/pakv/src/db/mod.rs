@@ -3,6 +3,7 @@
 
 mod conditions;
 mod expiry;
+mod follow;
 mod manage;
 mod typed;
 

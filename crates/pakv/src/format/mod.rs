@@ -80,6 +80,11 @@ impl SeqNoRange {
         self.min = self.min.min(seqno);
         self.max = self.max.max(seqno);
     }
+
+    pub(crate) fn add_all(&mut self, other: Self) {
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
 }
 
 /// A file of the store's own naming, other than the manifest and the lock.

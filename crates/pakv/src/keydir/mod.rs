@@ -254,6 +254,17 @@ impl KeyDir {
         self.legend.forget(segment);
     }
 
+    /// The keys whose entries point into one of the segments that `is_one` names. Looks at all.
+    pub(crate) fn keys_in(&self, is_one: impl Fn(SegmentId) -> bool) -> Vec<Box<[u8]>> {
+        let mut keys = Vec::new();
+        self.for_each(|key, entry| {
+            if is_one(entry.location.segment) {
+                keys.push(key.into());
+            }
+        });
+        keys
+    }
+
     /// Whether [`KeyDir::range`] can be asked.
     pub(crate) fn is_ordered(&self) -> bool {
         let is_ordered = |frozen: &Frozen| frozen.order.is_complete(&frozen.keys);

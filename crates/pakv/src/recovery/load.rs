@@ -1,7 +1,7 @@
 //! The sealed segments' part of an open: hints, read by several threads, put together by sequence
 //! number. A hint that is lost or wrong is built again from its segment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -50,7 +50,8 @@ impl Loaded {
     fn add(&mut self, segment: SegmentId, record: &HintEntry<'_>) {
         let HintEntry { offset, length, seqno, kind, key } = *record;
         self.newest_seqno = self.newest_seqno.max(seqno);
-        let must_stay = |other: SeqNo| other >= seqno && !planted(Bug::ReplayByFileOrder);
+        // A record that is met again is the copy that compaction made: that one stays.
+        let must_stay = |other: SeqNo| other > seqno && !planted(Bug::ReplayByFileOrder);
         let tombstone =
             if self.tombstones.is_empty() { None } else { self.tombstones.get(key).copied() };
         if tombstone.is_some_and(must_stay) {
@@ -68,52 +69,71 @@ impl Loaded {
         }
     }
 
+    /// Forgets the segments that are not in `listed`, and the keys that point there: what deleted
+    /// them has been compacted away with them.
+    pub(crate) fn keep(&mut self, listed: &HashSet<SegmentId>) {
+        let gone: Vec<SegmentId> =
+            self.segments.keys().copied().filter(|id| !listed.contains(id)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for key in self.keydir.keys_in(|segment| gone.contains(&segment)) {
+            self.keydir.remove(&key);
+        }
+        for id in gone {
+            self.segments.remove(&id);
+            self.keydir.forget_segment(id);
+        }
+    }
+
     pub(crate) fn into_parts(self) -> (KeyDir, BTreeMap<SegmentId, SegmentState>) {
         (self.keydir, self.segments)
     }
 }
 
 /// One sealed segment, loaded.
-struct LoadedSegment {
-    state: SegmentState,
-    gathered: Gathered,
+pub(crate) struct LoadedSegment {
+    pub(crate) state: SegmentState,
+    pub(crate) gathered: Gathered,
     rebuilt: bool,
 }
 
-/// Loads every sealed segment that the manifest lists.
+/// Loads every sealed segment that the manifest lists and that is not loaded yet.
 ///
 /// # Errors
 /// [`Error::Corrupt`] where a listed segment is missing, too short, not itself, or, its hint being
-/// lost, damaged.
+/// lost, damaged. What was loaded until then stays.
 pub(crate) fn load_sealed(
     options: &Options,
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,
+    loaded: &mut Loaded,
     report: &mut RecoveryReport,
-) -> Result<Loaded> {
-    let mut loaded = Loaded::default();
+) -> Result<()> {
+    let is_new = |sealed: &&SealedSegment| !loaded.segments.contains_key(&sealed.segment);
+    let wanted: Vec<&SealedSegment> = catalog.sealed.iter().filter(is_new).collect();
     let mut add = |segment: LoadedSegment| {
         report.hints_rebuilt += u64::from(segment.rebuilt);
         loaded.add_all(segment.state.segment.id, &segment.gathered);
         loaded.segments.insert(segment.state.segment.id, segment.state);
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(catalog.sealed.len()).min(THREADS_MAX);
+    let threads = threads.min(wanted.len()).min(THREADS_MAX);
     // Without background threads everything happens in an order that a test can repeat.
     if threads < 2 || !options.background {
-        for sealed in &catalog.sealed {
+        for sealed in wanted {
             add(load_segment(options, storage, catalog, sealed)?);
         }
-        return Ok(loaded);
+        return Ok(());
     }
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::sync_channel(threads);
     let mut result = Ok(());
     thread::scope(|scope| {
         for _ in 0..threads {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, wanted) = (sender.clone(), &next, &wanted);
             scope.spawn(move || {
-                while let Some(sealed) = catalog.sealed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(sealed) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let segment = load_segment(options, storage, catalog, sealed);
                     if sender.send(segment).is_err() {
                         break;
@@ -133,10 +153,10 @@ pub(crate) fn load_sealed(
             }
         }
     });
-    result.map(|()| loaded)
+    result
 }
 
-fn load_segment(
+pub(crate) fn load_segment(
     options: &Options,
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,

@@ -5,6 +5,7 @@
 //! is of the store's own naming and not in the manifest; what it cuts lies past every byte known
 //! durable; opening twice finds what opening once found.
 
+mod beside;
 mod load;
 mod replay;
 
@@ -27,6 +28,8 @@ use crate::options::Options;
 use crate::segment::Segment;
 use crate::stats::RecoveryReport;
 use crate::storage::{Lock, LockGuard, PathKind, Storage};
+pub(crate) use beside::{News, start_over, whats_new};
+pub(crate) use load::Gathered;
 use load::Loaded;
 
 /// How often the lock is tried while it is waited for.
@@ -35,8 +38,6 @@ const LOCK_POLL: Duration = Duration::from_millis(5);
 /// use up the numbers between; whoever comes to it fails to create that segment, and the next open
 /// passes it by.
 const NUMBERS_AHEAD: u32 = 1 << 20;
-/// How often a reader starts over when the writer beside it has moved on.
-const READER_TRIES: usize = 20;
 
 /// Opens or creates the store.
 pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
@@ -55,8 +56,11 @@ pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Reco
     if manifest::load(&**storage)?.is_none() {
         check_may_create(&**storage, creating)?;
     }
-    let mut recovered =
-        if options.read_only { read_only(options, storage)? } else { writable(options, storage)? };
+    let mut recovered = if options.read_only {
+        beside::read_only(options, storage)?
+    } else {
+        writable(options, storage)?
+    };
     recovered.report.duration = started.elapsed();
     Ok(recovered)
 }
@@ -79,7 +83,8 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
         }
     };
     check_numbers(&**storage, &catalog, catalog.next_seqno)?;
-    let mut loaded = load::load_sealed(options, storage, &catalog, &mut report)?;
+    let mut loaded = Loaded::default();
+    load::load_sealed(options, storage, &catalog, &mut loaded, &mut report)?;
     let replayed = match catalog.active {
         Some(active) => Some(replay::replay_active(
             options,
@@ -99,39 +104,6 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
         None => begin_first_segment(options, storage, &mut catalog, &mut loaded)?,
     };
     Ok(finish(options, catalog, loaded, Some(active), Some(lock), report))
-}
-
-/// Opens beside a live writer: takes no lock, writes nothing, and starts over when files vanish
-/// under it.
-fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
-    let mut tries = 0;
-    let mut told = None;
-    loop {
-        tries += 1;
-        let path = storage.path().to_path_buf();
-        let catalog = manifest::load(&**storage)?.ok_or(Error::NoStore { path })?;
-        let mut report = RecoveryReport::default();
-        let result =
-            load::load_sealed(options, storage, &catalog, &mut report).and_then(|mut loaded| {
-                if let Some(active) = catalog.active {
-                    replay::look_at_active(storage, &catalog, active, &mut loaded, &mut report)?;
-                }
-                Ok(loaded)
-            });
-        match result {
-            Ok(loaded) => return Ok(finish(options, catalog, loaded, None, None, report)),
-            Err(error) => {
-                let moved_on = manifest::load(&**storage)?.is_some_and(|newer| newer != catalog);
-                // A writer that opens the store cuts the torn tail and appends in its place, and who
-                // reads both takes that for damage. Damage is still there at the second look.
-                let first_told = error.is_corruption() && told != Some(error.to_string());
-                if !(moved_on || first_told) || tries == READER_TRIES {
-                    return Err(error);
-                }
-                told = Some(error.to_string());
-            }
-        }
-    }
 }
 
 fn finish(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::load::{Gathered, Loaded, open_listed};
 use crate::active::Active;
 use crate::error::{Error, Result};
-use crate::format::frame::FrameFinder;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameFinder};
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::format::record::Record;
 use crate::format::{SEQNO_MAX, SeqNo};
@@ -47,7 +47,7 @@ pub(crate) fn replay_active(
     loaded: &mut Loaded,
     report: &mut RecoveryReport,
 ) -> Result<Active> {
-    let mut replayed = replay(storage, catalog, active, true, report)?;
+    let mut replayed = replay(storage, catalog, active, Reader::Owner, report)?;
     let Replayed { file_bytes, good_bytes, known_synced, .. } = replayed;
     make_durable(&replayed.segment, known_synced, good_bytes, file_bytes)?;
     // Only now: the tail is cut and nothing is written again.
@@ -69,10 +69,39 @@ pub(crate) fn look_at_active(
     loaded: &mut Loaded,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    let replayed = replay(storage, catalog, active, false, report)?;
+    let replayed = replay(storage, catalog, active, Reader::Beside, report)?;
     report.bytes_cut = 0;
     take_in(replayed, loaded);
     Ok(())
+}
+
+/// Reads on where the state `known` of the active segment ends, or from its beginning; `None` where
+/// nothing is new.
+pub(crate) fn follow_active(
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    active: ActiveSegment,
+    known: Option<&SegmentState>,
+) -> Result<Option<(SegmentState, Gathered)>> {
+    let reader = match known {
+        Some(state) => Reader::Following { from: state.bytes, newest: state.seqnos.max },
+        None => Reader::Beside,
+    };
+    let mut report = RecoveryReport::default();
+    let replayed = replay(storage, catalog, active, reader, &mut report)?;
+    let Replayed { segment, first_record, good_bytes, gathered, .. } = replayed;
+    if known.is_some() && gathered.len() == 0 {
+        return Ok(None);
+    }
+    // Opened anew: a writer that opened the store may have put a copy in the place of a file that
+    // has another name besides, and appends to that.
+    let segment = Arc::new(segment);
+    let state = match known {
+        Some(state) => state.with_more(segment, good_bytes, &gathered),
+        None => SegmentState::empty(segment.clone(), first_record)
+            .with_more(segment, good_bytes, &gathered),
+    };
+    Ok(Some((state, gathered)))
 }
 
 fn take_in(replayed: Replayed, loaded: &mut Loaded) -> SegmentState {
@@ -89,15 +118,26 @@ fn take_in(replayed: Replayed, loaded: &mut Loaded) -> SegmentState {
     state
 }
 
+/// Who reads the active segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// The one writer.
+    Owner,
+    /// Somebody beside a writer who may be appending.
+    Beside,
+    /// The same, who has read it up to `from` before, where the record `newest` ends.
+    Following { from: u32, newest: SeqNo },
+}
+
 fn replay(
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,
     active: ActiveSegment,
-    writable: bool,
+    reader: Reader,
     report: &mut RecoveryReport,
 ) -> Result<Replayed> {
     let id = active.segment;
-    let (segment, first_record) = open_listed(storage, catalog, id, writable)?;
+    let (segment, first_record) = open_listed(storage, catalog, id, reader == Reader::Owner)?;
     let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()))?;
     let Ok(file_bytes) = u32::try_from(len) else {
         return Err(Error::corrupt(&segment.path, 0, format!("{len} bytes are too many")));
@@ -106,23 +146,33 @@ fn replay(
         let reason = format!("{} bytes were known durable", active.synced_bytes);
         return Err(segment.corrupt(file_bytes, reason));
     }
-    let mut replay = Batches {
-        gathered: Gathered::default(),
-        whole_records: 0,
-        good_bytes: first_record,
-        known_synced: active.synced_bytes.max(first_record),
-        expected_rest: None,
-        newest: 0,
+    let (start, newest) = match reader {
+        Reader::Following { from, newest } => (from, newest),
+        Reader::Owner | Reader::Beside => (first_record, 0),
     };
+    if file_bytes < start {
+        return Err(segment.corrupt(file_bytes, format!("{start} bytes have been read before")));
+    }
+    // Zeros are prepared space. Who opens a store looks at all of them, since what stands behind may
+    // vouch for them; who follows a writer would look at the same ones each time.
+    let is_end = |offset: u32| match reader {
+        Reader::Following { .. } => segment
+            .is_zero(offset, file_bytes.min(offset.saturating_add(FRAME_HEADER_BYTES as u32))),
+        Reader::Owner | Reader::Beside => segment.is_zero(offset, file_bytes),
+    };
+    let mut replay = Batches::from(start, newest, active.synced_bytes.max(first_record));
     let mut garbage = 0;
-    let mut from = first_record;
+    let mut from = start;
     let end = loop {
+        if matches!(reader, Reader::Following { .. }) && is_end(from)? {
+            break from;
+        }
         let Some((offset, reason)) = replay.read(&segment, from, file_bytes)? else {
             break file_bytes;
         };
         // Space that was prepared for records to come is no damage, and nothing that is lost. Asked
         // first, for it can be large and need not be in memory.
-        if !segment.is_zero(offset, file_bytes)? {
+        if !is_end(offset)? {
             let tail = read_tail(&segment, offset, file_bytes)?;
             let zeros = tail.iter().rev().take_while(|byte| **byte == 0).count();
             garbage = (tail.len() - zeros) as u64;
@@ -134,15 +184,25 @@ fn replay(
         // A writer beside us may have appended since we looked, and synced that, and appended what
         // vouches for it. What a record vouches for was there when it was written, so a second look
         // finds it, or damage.
-        if writable || !is_frame(&segment, offset, file_bytes)? {
+        if reader == Reader::Owner || !is_frame(&segment, offset, file_bytes)? {
             return Err(segment.corrupt(offset, format!("{reason}, in bytes known durable")));
         }
         from = offset;
     };
     report.bytes_cut = u64::from(end - replay.good_bytes) + garbage;
     report.records_replayed = replay.whole_records as u64;
+    if reader != Reader::Owner && replay.is_pieced {
+        // The beginning may be of a batch that a killed writer did not finish, and the end of the
+        // one that the next writer put in its place, with the same sequence numbers. Once that end
+        // is there, so is what belongs to it.
+        let mut again = Batches::from(start, newest, 0);
+        again.read(&segment, start, replay.good_bytes)?;
+        if !again.is_as(&replay) {
+            return Err(segment.corrupt(start, "a batch changed while it was read"));
+        }
+    }
     let Batches { mut gathered, whole_records, good_bytes, known_synced, .. } = replay;
-    gathered.cut_to(whole_records, &segment, first_record, good_bytes)?;
+    gathered.cut_to(whole_records, &segment, start, good_bytes)?;
     Ok(Replayed { segment, first_record, file_bytes, good_bytes, known_synced, gathered })
 }
 
@@ -155,9 +215,27 @@ struct Batches {
     /// How many records of the batch must still follow the last one; `None` between batches.
     expected_rest: Option<u32>,
     newest: SeqNo,
+    /// Which read the first record of the batch is from, between its first and its last.
+    begun_in: Option<u64>,
+    /// Whether there was a batch that was not read in one piece.
+    is_pieced: bool,
 }
 
 impl Batches {
+    /// Nothing yet, of what stands from `start` on, behind the record `newest`.
+    fn from(start: u32, newest: SeqNo, known_synced: u32) -> Self {
+        Self {
+            gathered: Gathered::default(),
+            whole_records: 0,
+            good_bytes: start,
+            known_synced,
+            expected_rest: None,
+            newest,
+            begun_in: None,
+            is_pieced: false,
+        }
+    }
+
     /// Adds the records from `from` on. Returns where they end, and why, unless that is the end of
     /// the file.
     ///
@@ -165,6 +243,7 @@ impl Batches {
     /// [`Error::Corrupt`] for a record that cannot be there; [`Error::Io`].
     fn read(&mut self, segment: &Segment, from: u32, end: u32) -> Result<Option<(u32, String)>> {
         let mut reader = FrameReader::new(segment, from, end)?;
+        self.is_pieced |= self.expected_rest.is_some();
         loop {
             match reader.next()? {
                 Next::Frame(frame) => {
@@ -176,7 +255,17 @@ impl Batches {
                 Next::Bad { offset, reason } => return Ok(Some((offset, reason))),
                 Next::End => return Ok(None),
             }
+            let begun_in = self.begun_in.unwrap_or(reader.reads());
+            self.is_pieced |= begun_in != reader.reads();
+            self.begun_in = self.expected_rest.map(|_| begun_in);
         }
+    }
+
+    /// Whether the whole batches of both are the same.
+    fn is_as(&self, other: &Self) -> bool {
+        let whole = |batches: &Self| batches.whole_records;
+        whole(self) == whole(other)
+            && self.gathered.records().eq(other.gathered.records().take(whole(other)))
     }
 
     /// # Errors
@@ -212,7 +301,7 @@ impl Gathered {
         &mut self,
         whole_records: usize,
         segment: &Segment,
-        first_record: u32,
+        start: u32,
         good_bytes: u32,
     ) -> Result<()> {
         if self.len() == whole_records {
@@ -220,7 +309,7 @@ impl Gathered {
         }
         // The accounts of what is left are taken anew; a batch is cut once in a store's bad days.
         *self = Gathered::default();
-        let mut reader = FrameReader::new(segment, first_record, good_bytes)?;
+        let mut reader = FrameReader::new(segment, start, good_bytes)?;
         while let Next::Frame(frame) = reader.next()? {
             let record = Record::decode(frame.body)
                 .map_err(|reason| segment.corrupt(frame.offset, reason))?;

@@ -21,6 +21,8 @@ pub(crate) struct FrameReader<'a> {
     buffer: Vec<u8>,
     /// The next frame in `buffer`.
     at: usize,
+    /// How often the file was read.
+    reads: u64,
 }
 
 /// A frame whose checksum was right.
@@ -51,7 +53,7 @@ impl<'a> FrameReader<'a> {
     /// [`Error::Io`] where the file cannot be opened again.
     pub(crate) fn new(segment: &'a Segment, start: u32, end: u32) -> Result<Self> {
         let file = segment.file()?;
-        Ok(Self { segment, file, end, buffer_offset: start, buffer: Vec::new(), at: 0 })
+        Ok(Self { segment, file, end, buffer_offset: start, buffer: Vec::new(), at: 0, reads: 0 })
     }
 
     /// The next frame.
@@ -83,6 +85,11 @@ impl<'a> FrameReader<'a> {
         }
     }
 
+    /// Tells what was read in one piece from what was read at different times.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
+    }
+
     fn offset(&self) -> u32 {
         self.buffer_offset + self.at as u32
     }
@@ -96,6 +103,7 @@ impl<'a> FrameReader<'a> {
         if self.rest().len() >= needed {
             return Ok(());
         }
+        self.reads += 1;
         self.buffer_offset = self.offset();
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -126,10 +134,13 @@ impl Segment {
     /// [`Error::Io`] where the file cannot be read.
     pub(crate) fn is_zero(&self, from: u32, end: u32) -> Result<bool> {
         let file = self.file()?;
-        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut buffer = vec![0; BUFFER_BYTES.min(end.saturating_sub(from) as usize)];
         let mut offset = u64::from(from);
         while offset < u64::from(end) {
-            let read = read_up_to(&*file, &mut buffer, offset)
+            let left = (u64::from(end) - offset) as usize;
+            let wanted = buffer.len().min(left);
+            let piece = buffer.get_mut(..wanted).unwrap_or_default();
+            let read = read_up_to(&*file, piece, offset)
                 .map_err(Error::io("read", self.path.as_path()))?;
             let piece = buffer.get(..read).unwrap_or_default();
             if piece.iter().any(|byte| *byte != 0) {

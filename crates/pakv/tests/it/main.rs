@@ -17,6 +17,7 @@ mod mapping; // files read through memory while they grow
 mod model; // random operations against the reference model
 mod prefix; // what a snapshot sees is a prefix of the order of writes
 mod prepared; // zeros behind the records of a synced store
+mod readers; // a reader beside a writer moves on
 mod recovery; // the active segment cut at every byte, torn tails, holes
 mod regressions;
 mod scan; // order, ranges, both ends, laziness
@@ -24,3 +25,4 @@ mod scripts; // plain-text scripts with the expected output beside each command
 mod snapshot; // a consistent view while writes and compaction go on
 mod ttl; // expiry to the millisecond, nothing older revived, bytes given back
 mod values; // the plain verbs, any bytes, typed values
+mod watch; // each change once and in order, or that some are gone

@@ -33,6 +33,16 @@ fn with_segments_that_are_never_full_too() {
 }
 
 fn check(cases: u32, store: impl Fn() -> TestStore) {
+    on_random_ops(cases, |ops| {
+        let mut store = store();
+        for op in ops {
+            store.apply(op);
+        }
+    });
+}
+
+/// Calls `run` with so many random lists of operations, and tells the shortest one that fails.
+pub(crate) fn on_random_ops(cases: u32, run: impl Fn(&[Op])) {
     let cases = number("PAKV_MODEL_CASES")
         .map_or(cases, |cases| u32::try_from(cases).expect("PAKV_MODEL_CASES fits"));
     let seed = number("PAKV_SEED").unwrap_or_else(rand_seed);
@@ -43,10 +53,7 @@ fn check(cases: u32, store: impl Fn() -> TestStore) {
         ..Config::default()
     };
     let result = TestRunner::new(config).run(&ops::ops(OPS), |ops: Vec<Op>| {
-        let mut store = store();
-        for op in &ops {
-            store.apply(op);
-        }
+        run(&ops);
         Ok(())
     });
     match result {

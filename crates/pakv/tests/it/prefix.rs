@@ -211,3 +211,56 @@ fn a_snapshot_is_what_a_serial_replay_of_a_prefix_gives() {
         check(&db.snapshot().expect("a snapshot can be taken"), now_ms);
     }
 }
+
+/// The same for a reader that has no part in the writer's memory, as one in another process: it sees
+/// a prefix, each time one that is as long as before or longer, while compaction takes files away
+/// from under it; and so does one that is opened anew.
+#[test]
+fn a_reader_beside_writers_sees_prefixes() {
+    for method in [ReadMethod::Mapped, ReadMethod::Positional] {
+        let dir = files::scratch();
+        let options = || {
+            Options::new()
+                .segment_bytes(2_048)
+                .durability(Durability::Buffered)
+                .read_method(method)
+                .compaction_min_garbage(0)
+                .compaction_space_amplification(1.05)
+                .compaction_rate(None)
+                .keydir_merge_keys(3)
+                .clock(Arc::new(ManualClock::new(START_MS)))
+        };
+        let db = options().open(dir.path()).expect("an empty directory becomes a store");
+        let mut batch = WriteBatch::new();
+        for writer in 0..WRITERS {
+            batch.set(progress(writer), "0").set(format!("known/{writer}"), "0 0 0 0");
+        }
+        db.write(batch.set("shared", "3 0")).expect("write succeeds");
+        let reader = || options().read_only(true).open(dir.path()).expect("a reader opens");
+        let following = reader();
+        let mut last = [0; WRITERS];
+        let mut kept: Option<(Snapshot, Picture)> = None;
+        let mut look = || {
+            following.refresh().expect("refresh succeeds");
+            let snapshot = following.snapshot().expect("a snapshot can be taken");
+            let counts = check(&snapshot, START_MS);
+            let rose = |counts: &[u64; WRITERS]| counts.iter().zip(&last).all(|(a, b)| a >= b);
+            assert!(rose(&counts), "{last:?} were seen and then {counts:?}");
+            let anew = reader();
+            let seen = check(&anew.snapshot().expect("a snapshot can be taken"), START_MS);
+            assert!(rose(&seen), "{last:?} were seen and then, opened anew, {seen:?}");
+            last = counts;
+            if let Some((kept, before)) = &kept {
+                check_again(kept, before);
+            }
+            let picture = scanned(snapshot.scan());
+            kept = Some((snapshot, picture));
+        };
+        on_four_threads(
+            |writer| (1..=BATCHES).for_each(|number| write(&db, writer, number)),
+            &mut look,
+        );
+        look();
+        assert_eq!(last, [BATCHES; WRITERS], "the last look saw everything");
+    }
+}

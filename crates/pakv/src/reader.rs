@@ -1,0 +1,149 @@
+//! A store that is open for reading only moves on to what its writer has written since.
+//!
+//! Invariants: what is read is taken into the index in one stroke, so that nobody sees a part of it;
+//! an error leaves the index as it was; nothing is written, and no file is ever removed.
+//!
+//! The state before was complete up to the newest sequence number that it showed. So a record up to
+//! there is a copy that compaction has made, and all that it can do is to move the entry that it is
+//! the record of; a record beyond is a write. Of two of those the higher one counts, in whatever
+//! order they are met. An entry that still points into a segment which has gone is a key that was
+//! deleted, by a tombstone which was compacted away too, or that has expired.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::format::hint::{HintEntry, HintKind};
+use crate::format::manifest::Manifest;
+use crate::format::{Location, SegmentId, SeqNo};
+use crate::index::{Index, SegmentState};
+use crate::recovery::{Gathered, News, start_over, whats_new};
+
+impl Core {
+    /// Moves on to what has been written since; returns the sequence number of the newest write
+    /// that is seen then. In a store that is open for writing there is nothing to do.
+    ///
+    /// # Errors
+    /// Those of an open, and [`Error::Replaced`](crate::Error::Replaced). The state is as it was
+    /// then.
+    pub(crate) fn refresh(&self) -> Result<SeqNo> {
+        self.check_open()?;
+        if !self.options.read_only {
+            return Ok(self.index.read().visible);
+        }
+        // Held to the end: one refresh at a time.
+        let mut old = self.catalog.lock();
+        let (catalog, news) = start_over(&self.storage, |catalog| {
+            let known = self.known(&old, catalog);
+            whats_new(&self.options, &self.storage, (&old, catalog), &known)
+        })?;
+        if news.segments.is_empty() && *old == catalog {
+            return Ok(self.index.read().visible);
+        }
+        let mut index = self.index.write();
+        let dropped = index.take_in(news, &catalog, self.now_ms());
+        let visible = index.visible;
+        let wants_merge = index.keydir.wants_merge();
+        drop(index);
+        // Without the lock: the last one to let go of a mapping has to undo it.
+        drop(dropped);
+        *old = catalog;
+        drop(old);
+        if wants_merge {
+            self.keydir_wants_merge();
+        }
+        Ok(visible)
+    }
+
+    /// The segments that may have become longer: those that were active.
+    fn known(&self, old: &Manifest, catalog: &Manifest) -> Vec<SegmentState> {
+        let index = self.index.read();
+        let were_active = [old.active, catalog.active].into_iter().flatten();
+        were_active.filter_map(|active| index.segments.get(&active.segment).cloned()).collect()
+    }
+}
+
+impl Index {
+    /// Takes in what is new and lets go of what has gone. Returns what is not needed any more.
+    fn take_in(&mut self, news: News, catalog: &Manifest, now_ms: u64) -> Vec<SegmentState> {
+        let before = self.visible;
+        let mut dropped: Vec<SegmentState> = Vec::new();
+        for (state, _) in &news.segments {
+            let id = state.segment.id;
+            match self.segments.get_mut(&id) {
+                Some(known) => {
+                    dropped.push(known.clone());
+                    known.segment = state.segment.clone();
+                    known.sealed = state.sealed;
+                }
+                None if state.records > 0 => self.add_segment(state.clone()),
+                None => {
+                    self.segments.insert(id, state.clone());
+                }
+            }
+        }
+        let mut tombstones: HashMap<&[u8], SeqNo> = HashMap::new();
+        for (state, gathered) in &news.segments {
+            self.take_in_records(state.segment.id, gathered, before, &mut tombstones);
+            self.visible = self.visible.max(gathered.seqnos.max);
+        }
+        self.visible = self.visible.max(catalog.next_seqno.saturating_sub(1));
+        for (state, _) in &news.segments {
+            // Counted as they were published; but not all were.
+            if let Some(known) = self.segments.get_mut(&state.segment.id) {
+                known.bytes = state.bytes;
+                known.records = state.records;
+                known.seqnos = state.seqnos;
+                known.tombstone_bytes = state.tombstone_bytes;
+            }
+        }
+        self.forget_deleted(&news.gone, before);
+        dropped.extend(news.gone.iter().filter_map(|id| self.remove_segment(*id)));
+        self.sweep_expired(now_ms, usize::MAX);
+        dropped
+    }
+
+    /// Takes in the records of one segment, on top of the state up to `before`.
+    fn take_in_records<'a>(
+        &mut self,
+        segment: SegmentId,
+        gathered: &'a Gathered,
+        before: SeqNo,
+        tombstones: &mut HashMap<&'a [u8], SeqNo>,
+    ) {
+        for entry in gathered.records() {
+            let HintEntry { offset, length, seqno, kind, key } = entry;
+            let is_tombstone = kind == HintKind::Tombstone;
+            if seqno <= before {
+                if !is_tombstone {
+                    self.move_record(&entry, segment);
+                }
+                continue;
+            }
+            let newest = self.keydir.get(key).map(|newest| newest.seqno);
+            let newest = newest.max(tombstones.get(key).copied());
+            if newest.is_some_and(|newest| newest >= seqno) {
+                continue;
+            }
+            if is_tombstone {
+                tombstones.insert(key, seqno);
+            }
+            self.publish(key, seqno, kind, Location { segment, offset, length }, 0);
+        }
+    }
+
+    /// Removes the keys whose entries still point into segments that have gone.
+    fn forget_deleted(&mut self, gone: &[SegmentId], before: SeqNo) {
+        let is_pointed_at =
+            |id: &&SegmentId| self.segments.get(id).is_some_and(|state| state.live_bytes > 0);
+        let pointed_at: HashSet<SegmentId> = gone.iter().filter(is_pointed_at).copied().collect();
+        if pointed_at.is_empty() {
+            return;
+        }
+        for key in self.keydir.keys_in(|segment| pointed_at.contains(&segment)) {
+            // As their tombstones would have done it, which stood anywhere beyond what was seen.
+            let nowhere = Location { segment: SegmentId(0), offset: 0, length: 0 };
+            self.publish(&key, before + 1, HintKind::Tombstone, nowhere, 0);
+        }
+    }
+}
