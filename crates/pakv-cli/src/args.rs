@@ -125,6 +125,7 @@ pub(crate) enum Verb {
     Scan(ScanArgs),
     Import(ImportArgs),
     Export(ExportArgs),
+    Watch(WatchArgs),
     Stats(StatsArgs),
     Compact(CompactArgs),
     Shell(ShellArgs),
@@ -454,6 +455,37 @@ pub(crate) struct ExportArgs {
 
     #[command(flatten)]
     pub(crate) range: RangeArgs,
+}
+
+/// Print changes as they are committed
+///
+/// An object a line, whatever --output says: seqno, op (`set` or `delete`), key, value, and
+/// expires_at_ms where it expires; bytes that are not UTF-8 as key_base64 and value_base64. In the
+/// order in which they were written, each once. batch_rest says how many changes of the same batch
+/// follow. Works beside a process that writes, and looks for changes twenty times a second.
+///
+/// To go on later, give --from the seqno of the last line and 1. Compaction drops what was
+/// overwritten: where it has been, changes are gone, which is said with the first number that can be
+/// had, and the exit code is 1. That a key expires is no change.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pakv watch
+  pakv watch --prefix user: | jq --unbuffered -r .key
+  pakv watch --from 1 --no-follow > changes.jsonl
+  pakv watch --from 1042")]
+pub(crate) struct WatchArgs {
+    /// Changes from this sequence number on; if not given, those to come
+    #[arg(long, value_name = "SEQNO", allow_negative_numbers = true, value_parser = parse::count)]
+    pub(crate) from: Option<u64>,
+
+    /// Only changes of keys that begin with this
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<OsString>,
+
+    /// End after the changes that are there already
+    #[arg(long, requires = "from")]
+    pub(crate) no_follow: bool,
 }
 
 /// Show the state of the store in figures

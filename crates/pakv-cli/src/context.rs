@@ -27,6 +27,8 @@ pub(crate) struct Context {
 #[derive(Debug, Default)]
 struct Session {
     open: Option<Db>,
+    /// The same for reading only, while another process holds the store.
+    reader: Option<Db>,
 }
 
 impl Context {
@@ -76,7 +78,18 @@ impl Context {
                 return Ok(store);
             }
         }
-        Ok(Store::Read(Options::new().read_only(true).open(&self.db)?))
+        // From line to line what was written meanwhile is read, and not all of the store.
+        let known = self.shell.as_mut().and_then(|session| session.reader.take());
+        let known = known.filter(|db| db.refresh().is_ok());
+        let open = || Options::new().read_only(true).open(&self.db);
+        let db = known.map_or_else(open, Ok)?;
+        Ok(match &mut self.shell {
+            Some(session) => {
+                session.reader = Some(db.clone());
+                Store::Shells(db)
+            }
+            None => Store::Read(db),
+        })
     }
 
     /// The store, for a verb that writes.
@@ -92,7 +105,7 @@ impl Context {
         let db = Options::new().create(create).lock_wait(wait).open(&self.db)?;
         match &mut self.shell {
             Some(session) => {
-                session.open = Some(db.clone());
+                (session.open, session.reader) = (Some(db.clone()), None);
                 Ok(Store::Shells(db))
             }
             None => Ok(Store::Written(db)),

@@ -188,6 +188,17 @@ impl From<pakv::Error> for Failure {
                 "poisoned",
                 Some("open the store again once the cause is gone".to_string()),
             ),
+            Error::HistoryGone { .. } => {
+                (Exit::Negative, "history_gone", Some(HISTORY_HINT.to_string()))
+            }
+            Error::NotWrittenYet { .. } => {
+                let hint = "is it the store whose changes were followed, and not an older copy?";
+                (Exit::Negative, "not_written_yet", Some(hint.to_string()))
+            }
+            Error::Replaced { .. } => {
+                let hint = "run it again, and it opens what is there now";
+                (Exit::Failed, "replaced", Some(hint.to_string()))
+            }
             Error::KeyEmpty | Error::KeyTooLong { .. } => (Exit::Usage, "bad_key", None),
             Error::ValueTooLong { .. } => (Exit::Usage, "value_too_long", None),
             Error::InvalidOption { .. } => (Exit::Usage, "usage", None),
@@ -210,6 +221,7 @@ pub(crate) fn key_name(key: &[u8]) -> String {
 const NAME_STORE_HINT: &str = "name the directory of a store with --db DIR or PAKV_DB";
 const NO_STORE_HINT: &str =
     "name one with --db DIR or PAKV_DB, or create one: `set`, `incr` and `import` do";
+const HISTORY_HINT: &str = "begin a watch without --from, and then take the state with `export`";
 const DAMAGE_HINT: &str = "copy the directory before anything else is tried on it";
 
 /// What the operating system said, without the number that std appends.

@@ -25,6 +25,7 @@ mod rm;
 mod scan;
 mod set;
 mod stats;
+mod watch;
 
 /// Runs one verb. A key that is not there and a condition that does not hold are [`Failure`]s with
 /// [`Exit::Negative`], except where the answer itself is the result (`exists`).
@@ -41,6 +42,7 @@ pub(crate) fn run(verb: &Verb, cx: &mut Context) -> Result<Exit, Failure> {
         Verb::Scan(args) => scan::run(cx, args),
         Verb::Import(args) => import::run(cx, args),
         Verb::Export(args) => export::run(cx, args),
+        Verb::Watch(args) => watch::run(cx, args),
         Verb::Stats(args) => stats::run(cx, args),
         Verb::Compact(args) => compact::run(cx, args),
         Verb::Shell(args) => shell::run(cx, args),

@@ -18,3 +18,5 @@ mod shell;
 mod signals;
 /// What verbs do at a terminal and not elsewhere.
 mod terminal;
+/// `watch` beside processes that write.
+mod watching;

@@ -301,6 +301,25 @@ fn a_store_that_another_shell_holds_can_be_read() {
 }
 
 #[test]
+fn a_shell_beside_a_holder_sees_what_the_holder_writes() {
+    let sandbox = Sandbox::new();
+    let mut holder = sandbox.shell_on_a_terminal();
+    holder.line("set a 1");
+    let mut reader = sandbox.on_a_terminal(&["shell", "--wait", "0"]);
+    reader.expect("in use");
+    reader.expect(PROMPT);
+    for number in 2..5 {
+        assert_eq!(holder.line(&format!("set a {number}")), "");
+        assert_eq!(reader.line("get a"), number.to_string());
+        let watched = reader.line(&format!("watch --from {number} --no-follow"));
+        assert!(watched.ends_with(&format!("\"value\":\"{number}\"}}")), "{watched}");
+    }
+    // A compaction takes the files away that the reader has read.
+    holder.line("compact");
+    assert_eq!(reader.line("scan"), "a\t4");
+}
+
+#[test]
 fn the_shell_outlives_a_new_window_size_and_a_dumb_terminal() {
     let sandbox = Sandbox::new();
     let mut shell = sandbox.shell_on_a_terminal();

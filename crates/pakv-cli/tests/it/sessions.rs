@@ -51,6 +51,7 @@ sessions! {
     rm,
     scan,
     stats_compact,
+    watch,
 }
 
 #[test]
