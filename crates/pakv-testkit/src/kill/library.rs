@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use pakv::Error;
+use pakv::{Db, Error};
 use tempfile::TempDir;
 
 use super::ledger::{Contents, Ledger, Said, contents};
@@ -26,6 +26,8 @@ pub struct LibraryKills {
     program: PathBuf,
     dir: TempDir,
     ledger: Ledger,
+    /// A reader that outlives the writers.
+    follower: Option<Db>,
     seed: u64,
     run: u64,
     moments: Rng,
@@ -40,6 +42,7 @@ impl LibraryKills {
             program: program.to_path_buf(),
             dir: files::scratch(),
             ledger: Ledger::new(seed),
+            follower: None,
             seed,
             run: 0,
             moments: Rng::with_seed(seed),
@@ -63,6 +66,7 @@ impl LibraryKills {
         if run > 0 && run.is_multiple_of(KILLS_PER_STORE) {
             let seed = self.seed.wrapping_add(1);
             (self.dir, self.seed, self.ledger) = (files::scratch(), seed, Ledger::new(seed));
+            self.follower = None;
         }
         // One in five is killed while it opens the store, and one in three, where that can be done,
         // before a certain call.
@@ -138,21 +142,29 @@ impl LibraryKills {
             files::remove_hints(dir);
         }
         self.ledger.check_again(dir).map_err(|wrong| format!("second open: {wrong}"))?;
-        no_file_is_left_over(dir)
+        no_file_is_left_over(dir)?;
+        if let Some(db) = &self.follower {
+            look(db, &mut seen).map_err(|error| format!("the reader that follows: {error}"))?;
+            self.ledger.forget(&mut seen);
+            if !seen.is_empty() {
+                return Err(format!("the reader that follows sees something else: {seen:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Opens the store for reading again and again beside the child, and returns what it showed of
-    /// each thread's keys.
-    fn read_beside(&self, delay: Duration) -> Result<Vec<(usize, Contents)>, String> {
+    /// each thread's keys, and so what a reader showed that was opened once and is refreshed.
+    fn read_beside(&mut self, delay: Duration) -> Result<Vec<(usize, Contents)>, String> {
         let mut seen = Vec::new();
         let started = Instant::now();
         while started.elapsed() < delay {
             match options(self.seed).read_only(true).open(self.dir.path()) {
                 Ok(db) => {
-                    for thread in 0..THREADS {
-                        let found = contents(&db, thread);
-                        seen.push((thread, found.map_err(|error| format!("a reader: {error}"))?));
-                    }
+                    look(&db, &mut seen).map_err(|error| format!("a reader: {error}"))?;
+                    let follower = self.follower.get_or_insert(db);
+                    look(follower, &mut seen)
+                        .map_err(|error| format!("the reader that follows: {error}"))?;
                 }
                 // The child has not created it yet.
                 Err(Error::NoStore { .. }) => {}
@@ -162,6 +174,15 @@ impl LibraryKills {
         }
         Ok(seen)
     }
+}
+
+/// What a reader shows by now of each thread's keys.
+fn look(reader: &Db, seen: &mut Vec<(usize, Contents)>) -> pakv::Result<()> {
+    reader.refresh()?;
+    for thread in 0..THREADS {
+        seen.push((thread, contents(reader, thread)?));
+    }
+    Ok(())
 }
 
 /// A closed store has its lock, its manifest, one segment without a hint, the active one, and each
