@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `queue` | mutex | no |
 //! | `active` | mutex; the leader of a commit group, a sync, a seal | yes: it is the right to append |
-//! | `catalog` | mutex; whoever replaces the manifest | yes, for the replacement |
+//! | `catalog` | mutex; whoever replaces the manifest, or moves a reader on to a newer one | yes |
 //! | `index` | reader-writer lock | no |
 //! | `compacting` | mutex; one compaction at a time | yes, for all of it |
 //! | `hinting` | mutex; whoever builds missing hints | yes, for all of it |

@@ -115,7 +115,8 @@ pub enum Error {
     /// The changes that were asked for, or came next, are not there any more as they were written:
     /// compaction has rewritten the segments that held them.
     #[error(
-        "the changes from {from} on are gone: compaction has been there; the first that can be had is {oldest}"
+        "the changes from {from} on are gone: compaction has been there; the first that can be \
+         had is {oldest}"
     )]
     HistoryGone {
         /// The sequence number of the first change that was asked for.

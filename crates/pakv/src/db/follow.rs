@@ -19,9 +19,10 @@ impl Db {
     /// takes nothing away from under them.
     ///
     /// It costs what was written since, by users and by compaction: those records are read, without
-    /// their values where there is a hint, and put into the keydir. Where nothing was written it
-    /// reads the manifest and a few bytes of the active segment. Other threads read meanwhile, and
-    /// wait only while the keydir is changed, some 200 ns a record.
+    /// their values where there is a hint, and put into the keydir. Where compaction has dropped keys
+    /// that were deleted, the keydir is looked through once. Where nothing was written it reads the
+    /// manifest and a few bytes of the active segment. Other threads read meanwhile, and wait only
+    /// while the keydir is changed.
     ///
     /// ```
     /// use pakv::{Db, Options};
