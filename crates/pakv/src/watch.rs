@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::format::SeqNo;
 use crate::format::record::{Op, Record};
-use crate::format::{SegmentId, SeqNo};
 use crate::handle::Handle;
 use crate::index::{Index, SegmentState};
-use crate::segment::{FrameReader, Next, Segment};
+use crate::segment::{FrameReader, Next};
+use crate::storage::StorageFile;
 
 /// How often [`Watch::wait`] looks whether something was written.
 const POLL: Duration = Duration::from_millis(50);
@@ -51,8 +52,10 @@ pub struct Change {
 ///
 /// Changes are read from the log, which compaction rewrites: it drops what was overwritten. So they
 /// can be had from the newest back to where compaction has been, and [`Error::HistoryGone`] says so
-/// instead of leaving any out. A watch that keeps up with the writers is seldom overtaken. To follow
-/// from the beginning whatever compaction did, begin with a snapshot:
+/// instead of leaving any out. What was there when the watch was begun, or had caught up last, it
+/// gives whatever compaction does meanwhile; until then it keeps the space of those segments. So it
+/// is overtaken only where a segment is filled, sealed and compacted between two times that it is
+/// asked. To follow from the beginning whatever compaction did, begin with a snapshot:
 ///
 /// ```
 /// use pakv::Db;
@@ -78,22 +81,24 @@ pub struct Change {
 /// its numbers are given to other changes. A watch keeps the store open as a snapshot does.
 #[derive(Debug)]
 pub struct Watch {
-    handle: Arc<Handle>,
     /// The sequence number of the change that is read next.
     next: SeqNo,
     /// Changes that were read and not yet given.
     ready: VecDeque<Change>,
     place: Option<Place>,
+    /// The segments behind that. Whoever has them can read them, whatever compaction does.
+    ahead: VecDeque<SegmentState>,
     failed: bool,
+    /// The last to go: files are let go of before the store is.
+    handle: Arc<Handle>,
 }
 
 /// Where in the log the next change stands.
 #[derive(Debug)]
 struct Place {
-    /// The segment as the index had it.
-    shown: Arc<Segment>,
-    /// The same, with a file of its own that stays when compaction has removed the name.
-    segment: Segment,
+    state: SegmentState,
+    /// Stays open when the name is gone.
+    file: Arc<dyn StorageFile>,
     offset: u32,
 }
 
@@ -104,11 +109,12 @@ impl Watch {
         if from > newest.saturating_add(1) {
             return Err(Error::NotWrittenYet { from, newest });
         }
+        let mut ahead = VecDeque::new();
         if from <= newest {
-            find(&handle.core.index.read(), from)?;
+            ahead = as_written(&handle.core.index.read(), from)?;
         }
-        let handle = handle.clone();
-        Ok(Self { handle, next: from, ready: VecDeque::new(), place: None, failed: false })
+        let (ready, handle) = (VecDeque::new(), handle.clone());
+        Ok(Self { next: from, ready, place: None, ahead, failed: false, handle })
     }
 
     /// The sequence number of the change that comes next: where to begin to go on later.
@@ -148,27 +154,17 @@ impl Watch {
             return Ok(());
         }
         while self.ready.is_empty() {
-            let index = core.index.read();
-            match self.place.take() {
-                None => {
-                    let state = find(&index, self.next)?;
-                    drop(index);
-                    self.place = Place::at_start(&core, &state)?;
+            if let Some(mut place) = self.place.take() {
+                let (end, is_whole) = place.end(&core)?;
+                if place.offset < end && self.read(&mut place, end, is_whole)? {
+                    self.place = Some(place);
                 }
-                Some(mut place) => {
-                    let state = index.segments.get(&place.segment.id).cloned();
-                    drop(index);
-                    let end = state.and_then(|state| place.follow(&core, &state));
-                    // Compaction has replaced it, so it had been sealed; its file is still open.
-                    let (end, is_whole) = match end {
-                        Some(end) => (end, true),
-                        None => (place.file_end()?, false),
-                    };
-                    if place.offset < end && self.read(&mut place, end, is_whole)? {
-                        self.place = Some(place);
-                    }
-                }
+                continue;
             }
+            if self.ahead.is_empty() {
+                self.ahead = as_written(&core.index.read(), self.next)?;
+            }
+            self.place = self.ahead.pop_front().map(Place::at_start).transpose()?;
         }
         Ok(())
     }
@@ -177,8 +173,8 @@ impl Watch {
     /// `is_whole`: there are records up to `end`.
     fn read(&mut self, place: &mut Place, end: u32, is_whole: bool) -> Result<bool> {
         let begun = place.offset;
-        let segment = &place.segment;
-        let mut reader = FrameReader::new(segment, begun, end)?;
+        let segment = place.state.segment.clone();
+        let mut reader = FrameReader::over(&segment, place.file.clone(), begun, end);
         while self.ready.is_empty() || place.offset - begun < AHEAD_BYTES {
             let frame = match reader.next()? {
                 Next::Frame(frame) => frame,
@@ -235,51 +231,37 @@ impl Change {
 }
 
 impl Place {
-    /// The first record of a segment. `None` where compaction has removed it under a reader, which
-    /// is told so by the index then.
-    fn at_start(core: &Core, state: &SegmentState) -> Result<Option<Self>> {
-        let id = state.segment.id;
-        match open(core, id) {
-            Ok(segment) => {
-                let offset = state.first_record;
-                Ok(Some(Self { shown: state.segment.clone(), segment, offset }))
-            }
-            Err(error) => {
-                core.refresh()?;
-                let is_listed = core.index.read().segments.contains_key(&id);
-                if is_listed { Err(error) } else { Ok(None) }
-            }
-        }
+    fn at_start(state: SegmentState) -> Result<Self> {
+        let file = state.segment.file_or_mapping()?;
+        Ok(Self { file, offset: state.first_record, state })
     }
 
-    /// Where the records of the segment end by now; `None` where its file is gone all the same.
-    fn follow(&mut self, core: &Core, state: &SegmentState) -> Option<u32> {
-        if !Arc::ptr_eq(&self.shown, &state.segment) {
-            // Another writer may have put a copy in the file's place, and goes on in that.
-            self.segment = open(core, state.segment.id).ok()?;
-            self.shown = state.segment.clone();
+    /// Where the segment ends by now, and whether there are records up to there.
+    fn end(&mut self, core: &Core) -> Result<(u32, bool)> {
+        let segment = &self.state.segment;
+        let newer = core.index.read().segments.get(&segment.id).cloned();
+        if let Some(state) = newer {
+            let is_other = !Arc::ptr_eq(&state.segment, segment);
+            self.state = state;
+            if is_other {
+                // Another writer may have put a copy in the file's place, and goes on in that.
+                self.file = self.state.segment.file_or_mapping()?;
+            }
+        } else if !self.state.sealed {
+            // It was sealed and compacted since; its file is still open.
+            let len = self.file.len().map_err(Error::io("read", segment.path.as_path()))?;
+            return Ok((u32::try_from(len).unwrap_or(u32::MAX), false));
         }
-        Some(state.bytes)
-    }
-
-    /// The length of the file.
-    fn file_end(&self) -> Result<u32> {
-        let len = self.segment.file()?.len();
-        let len = len.map_err(Error::io("read", self.segment.path.as_path()))?;
-        Ok(u32::try_from(len).unwrap_or(u32::MAX))
+        Ok((self.state.bytes, true))
     }
 }
 
-fn open(core: &Core, id: SegmentId) -> Result<Segment> {
-    let store = core.catalog.lock().store;
-    Segment::open(&core.storage, store, id, false).map(|(segment, _)| segment)
-}
-
-/// The segment that holds the change `seqno`, which is not newer than what the index shows.
+/// The segments that hold the changes from `seqno` on, which is not newer than what the index shows;
+/// oldest first.
 ///
 /// # Errors
-/// [`Error::HistoryGone`] where it is not among those that users wrote.
-fn find(index: &Index, seqno: SeqNo) -> Result<SegmentState> {
+/// [`Error::HistoryGone`] where not all of them are as users wrote them.
+fn as_written(index: &Index, seqno: SeqNo) -> Result<VecDeque<SegmentState>> {
     let mut newest_first: Vec<&SegmentState> =
         index.segments.values().filter(|state| state.records > 0).collect();
     newest_first.sort_unstable_by_key(|state| (Reverse(state.seqnos.max), state.segment.id));
@@ -287,12 +269,14 @@ fn find(index: &Index, seqno: SeqNo) -> Result<SegmentState> {
     // Behind the last one that is as users wrote it.
     let mut oldest = index.visible + 1;
     let mut number = active.map_or(0, |active| u64::from(active.segment.id.0) + 1);
+    let mut found = VecDeque::new();
     for state in newest_first {
         let id = u64::from(state.segment.id.0);
         if state.seqnos.max + 1 == oldest && id < number {
             (oldest, number) = (state.seqnos.min, id);
+            found.push_front(state.clone());
             if oldest <= seqno {
-                return Ok(state.clone());
+                return Ok(found);
             }
         }
     }

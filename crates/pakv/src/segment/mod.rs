@@ -4,6 +4,7 @@
 mod hints;
 mod prepared;
 mod reader;
+mod removed;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use hints::{
 };
 pub(crate) use prepared::Prepared;
 pub(crate) use reader::{FrameReader, Next};
+use removed::Removed;
 
 use crate::error::{Error, Result};
 use crate::format::record::{Op, Record, SegmentHeader, encode_segment_start};
@@ -229,6 +231,19 @@ impl Segment {
                 .storage
                 .open(&self.id.log_name(), false)
                 .map_err(Error::io("open", self.path.as_path())),
+        }
+    }
+
+    /// The file, opened again if need be, or the mapping in its place where the name is gone: a
+    /// writer beside us may have removed it.
+    pub(crate) fn file_or_mapping(&self) -> Result<Arc<dyn StorageFile>> {
+        match (self.file(), &self.source) {
+            (Err(Error::Io { source, .. }), Source::Mapped(map))
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(Arc::new(Removed(map.clone())))
+            }
+            (file, _) => file,
         }
     }
 

@@ -52,8 +52,17 @@ impl<'a> FrameReader<'a> {
     /// # Errors
     /// [`Error::Io`] where the file cannot be opened again.
     pub(crate) fn new(segment: &'a Segment, start: u32, end: u32) -> Result<Self> {
-        let file = segment.file()?;
-        Ok(Self { segment, file, end, buffer_offset: start, buffer: Vec::new(), at: 0, reads: 0 })
+        Ok(Self::over(segment, segment.file()?, start, end))
+    }
+
+    /// The same through a file of the segment that is open already.
+    pub(crate) fn over(
+        segment: &'a Segment,
+        file: Arc<dyn StorageFile>,
+        start: u32,
+        end: u32,
+    ) -> Self {
+        Self { segment, file, end, buffer_offset: start, buffer: Vec::new(), at: 0, reads: 0 }
     }
 
     /// The next frame.
