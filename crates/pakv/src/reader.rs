@@ -1,6 +1,6 @@
 //! A store that is open for reading only moves on to what its writer has written since.
 //!
-//! Invariants: what is read is taken into the index in one stroke, so that nobody sees a part of it;
+//! Invariants: what was written is taken into the index in one stroke, so that nobody sees a part;
 //! an error leaves the index as it was; nothing is written, and no file is ever removed.
 //!
 //! The state before was complete up to the newest sequence number that it showed. So a record up to
@@ -18,6 +18,9 @@ use crate::format::manifest::Manifest;
 use crate::format::{Location, SegmentId, SeqNo};
 use crate::index::{Index, SegmentState};
 use crate::recovery::{Gathered, News, start_over, whats_new};
+
+/// How many copies are followed under one hold of the index's lock.
+const MOVES_PER_HOLD: usize = 64;
 
 impl Core {
     /// Moves on to what has been written since; returns the sequence number of the newest write
@@ -38,10 +41,17 @@ impl Core {
             whats_new(&self.options, &self.storage, (&old, catalog), &known)
         })?;
         if news.segments.is_empty() && *old == catalog {
-            return Ok(self.index.read().visible);
+            let index = self.index.read();
+            let (visible, next_expiry_ms) = (index.visible, index.next_expiry_ms());
+            drop(index);
+            if next_expiry_ms.is_some_and(|at| at <= self.now_ms()) {
+                self.sweep();
+            }
+            return Ok(visible);
         }
+        self.follow_copies(&news);
         let mut index = self.index.write();
-        let dropped = index.take_in(news, &catalog, self.now_ms());
+        let dropped = index.take_in(news, &catalog);
         let visible = index.visible;
         let wants_merge = index.keydir.wants_merge();
         drop(index);
@@ -49,6 +59,7 @@ impl Core {
         drop(dropped);
         *old = catalog;
         drop(old);
+        self.sweep();
         if wants_merge {
             self.keydir_wants_merge();
         }
@@ -61,74 +72,89 @@ impl Core {
         let were_active = [old.active, catalog.active].into_iter().flatten();
         were_active.filter_map(|active| index.segments.get(&active.segment).cloned()).collect()
     }
-}
 
-impl Index {
-    /// Takes in what is new and lets go of what has gone. Returns what is not needed any more.
-    fn take_in(&mut self, news: News, catalog: &Manifest, now_ms: u64) -> Vec<SegmentState> {
-        let before = self.visible;
-        let mut dropped: Vec<SegmentState> = Vec::new();
+    /// Has the keydir follow what compaction has copied, a few entries at a time: which copy of a
+    /// record an entry points at, nobody can tell.
+    fn follow_copies(&self, news: &News) {
+        let mut index = self.index.write();
+        let before = index.visible;
         for (state, _) in &news.segments {
-            let id = state.segment.id;
-            match self.segments.get_mut(&id) {
-                Some(known) => {
-                    dropped.push(known.clone());
-                    known.segment = state.segment.clone();
-                    known.sealed = state.sealed;
-                }
-                None if state.records > 0 => self.add_segment(state.clone()),
-                None => {
-                    self.segments.insert(id, state.clone());
+            if !index.segments.contains_key(&state.segment.id) {
+                index.add_new(state.clone());
+            }
+        }
+        drop(index);
+        for (state, gathered) in &news.segments {
+            let is_copy =
+                |entry: &HintEntry<'_>| entry.seqno <= before && entry.kind != HintKind::Tombstone;
+            let mut copies = gathered.records().filter(is_copy).peekable();
+            while copies.peek().is_some() {
+                let mut index = self.index.write();
+                for entry in copies.by_ref().take(MOVES_PER_HOLD) {
+                    index.move_record(&entry, state.segment.id);
                 }
             }
         }
+    }
+}
+
+impl Index {
+    fn add_new(&mut self, state: SegmentState) {
+        if state.records > 0 {
+            self.add_segment(state);
+        } else {
+            // Where its sequence numbers begin its first record will say.
+            self.segments.insert(state.segment.id, state);
+        }
+    }
+
+    /// Takes in what is new, of which the copies have been followed, and lets go of what has gone.
+    /// Returns what is not needed any more.
+    fn take_in(&mut self, mut news: News, catalog: &Manifest) -> Vec<SegmentState> {
+        let before = self.visible;
+        // So that writes come in their order but for those that compaction has copied since.
+        news.segments.sort_by_key(|(_, gathered)| gathered.seqnos.min);
+        let mut dropped: Vec<SegmentState> = Vec::new();
         let mut tombstones: HashMap<&[u8], SeqNo> = HashMap::new();
         for (state, gathered) in &news.segments {
-            self.take_in_records(state.segment.id, gathered, before, &mut tombstones);
-            self.visible = self.visible.max(gathered.seqnos.max);
+            self.take_in_writes(state.segment.id, gathered, before, &mut tombstones);
         }
         self.visible = self.visible.max(catalog.next_seqno.saturating_sub(1));
         for (state, _) in &news.segments {
-            // Counted as they were published; but not all were.
             if let Some(known) = self.segments.get_mut(&state.segment.id) {
-                known.bytes = state.bytes;
-                known.records = state.records;
-                known.seqnos = state.seqnos;
-                known.tombstone_bytes = state.tombstone_bytes;
+                // The figures too: not all records were counted, and some were twice.
+                let live_bytes = known.live_bytes;
+                let state = SegmentState { live_bytes, ..state.clone() };
+                dropped.push(std::mem::replace(known, state));
             }
         }
         self.forget_deleted(&news.gone, before);
         dropped.extend(news.gone.iter().filter_map(|id| self.remove_segment(*id)));
-        self.sweep_expired(now_ms, usize::MAX);
         dropped
     }
 
-    /// Takes in the records of one segment, on top of the state up to `before`.
-    fn take_in_records<'a>(
+    /// Takes in the writes of one segment, on top of the state up to `before`.
+    fn take_in_writes<'a>(
         &mut self,
         segment: SegmentId,
         gathered: &'a Gathered,
         before: SeqNo,
         tombstones: &mut HashMap<&'a [u8], SeqNo>,
     ) {
-        for entry in gathered.records() {
+        for entry in gathered.records().filter(|entry| entry.seqno > before) {
             let HintEntry { offset, length, seqno, kind, key } = entry;
-            let is_tombstone = kind == HintKind::Tombstone;
-            if seqno <= before {
-                if !is_tombstone {
-                    self.move_record(&entry, segment);
+            if seqno < self.visible {
+                let newest = self.keydir.get(key).map(|newest| newest.seqno);
+                let newest = newest.max(tombstones.get(key).copied());
+                if newest.is_some_and(|newest| newest >= seqno) {
+                    continue;
                 }
-                continue;
             }
-            let newest = self.keydir.get(key).map(|newest| newest.seqno);
-            let newest = newest.max(tombstones.get(key).copied());
-            if newest.is_some_and(|newest| newest >= seqno) {
-                continue;
-            }
-            if is_tombstone {
+            if kind == HintKind::Tombstone {
                 tombstones.insert(key, seqno);
             }
             self.publish(key, seqno, kind, Location { segment, offset, length }, 0);
+            self.visible = self.visible.max(seqno);
         }
     }
 

@@ -92,16 +92,13 @@ impl Beside {
         for (key, value, _) in &rows {
             assert_eq!(self.db.get(key).expect("get succeeds").as_ref(), Some(value));
         }
-        let (of_reader, of_writer) =
-            (self.db.stats().expect("stats succeed"), store.db().stats().expect("stats succeed"));
-        assert_eq!(of_reader.seqno, of_writer.seqno, "how far the reader has come");
-        let figures = |stats: &pakv::Stats| -> Vec<_> {
-            let segments = stats.segments.iter();
-            segments
-                .map(|segment| (segment.segment, segment.bytes, segment.tombstone_bytes))
-                .collect()
-        };
-        assert_eq!(figures(&of_reader), figures(&of_writer), "the segments' figures");
+        // Keys, accounts of segments, sequence number: as a reader has them that is opened now.
+        let anew = TestStore::options().clock(store.clock().clone()).read_only(true);
+        let anew = anew.open(store.path()).expect("a reader opens").stats().expect("stats succeed");
+        let stats = self.db.stats().expect("stats succeed");
+        assert_eq!(format!("{:?}", stats.segments), format!("{:?}", anew.segments));
+        let figures = |stats: &pakv::Stats| (stats.keys, stats.expiring_keys, stats.seqno);
+        assert_eq!(figures(&stats), figures(&anew));
         match self.gather() {
             Ok(()) => {}
             Err(Error::HistoryGone { .. }) => (self.watch, self.gathered) = Self::begin(&self.db),
