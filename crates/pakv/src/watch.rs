@@ -156,8 +156,14 @@ impl Watch {
         while self.ready.is_empty() {
             if let Some(mut place) = self.place.take() {
                 let (end, is_whole) = place.end(&core)?;
-                if place.offset < end && self.read(&mut place, end, is_whole)? {
-                    self.place = Some(place);
+                if place.offset < end {
+                    match self.read(&mut place, end, is_whole) {
+                        Ok(false) => {}
+                        Ok(true) => self.place = Some(place),
+                        // What was read before it is given first, and the error when it is met again.
+                        Err(_) if !self.ready.is_empty() => self.place = Some(place),
+                        Err(error) => return Err(error),
+                    }
                 }
                 continue;
             }
@@ -188,10 +194,7 @@ impl Watch {
             let record = Record::decode(frame.body)
                 .map_err(|reason| segment.corrupt(frame.offset, reason))?;
             if record.seqno > self.next {
-                if self.ready.is_empty() {
-                    return Err(Error::HistoryGone { from: self.next, oldest: record.seqno });
-                }
-                break;
+                return Err(Error::HistoryGone { from: self.next, oldest: record.seqno });
             }
             if record.seqno == self.next {
                 self.next += 1;

@@ -261,3 +261,23 @@ fn a_watch_waits_for_what_comes_and_ends_with_the_store() {
     assert!(matches!(watch.wait(Duration::MAX), Err(Error::Closed)));
     assert!(watch.next().is_none());
 }
+
+/// What stands before the damage is given, and then it is told, once.
+#[test]
+fn a_watch_comes_to_damage() {
+    let (dir, db) = store_of(&TestStore::options().segment_bytes(1 << 20));
+    for number in 0..10 {
+        db.set("key", number.to_string()).expect("set succeeds");
+    }
+    let log = dir.path().join("0000000001.log");
+    let len = files::read(&log).len();
+    files::flip(&log, len - 1, 1);
+    let mut watch = db.watch(1).expect("it can be watched");
+    let given: Vec<_> = watch.by_ref().collect();
+    let seqnos: Vec<_> = given.iter().flatten().map(|change| change.seqno).collect();
+    assert_eq!(seqnos, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let last = given.last().and_then(|last| last.as_ref().err());
+    assert!(given.len() == 10 && last.is_some_and(Error::is_corruption), "{last:?}");
+    assert_eq!(watch.next_seqno(), 10);
+    assert!(watch.next().is_none());
+}
