@@ -128,6 +128,9 @@ pub(crate) enum Verb {
     Watch(WatchArgs),
     Stats(StatsArgs),
     Compact(CompactArgs),
+    Check(CheckArgs),
+    Repair(RepairArgs),
+    Dump(DumpArgs),
     Shell(ShellArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -513,6 +516,78 @@ pub(crate) struct StatsArgs {
 Example:
   pakv compact")]
 pub(crate) struct CompactArgs {}
+
+/// Check the whole store for damage
+///
+/// Reads everything and changes nothing: every record's checksum, hints against their segments, the
+/// manifest against the directory, sequence numbers, batches. Works while another process writes to
+/// the store. One line for each thing that is wrong: file, offset, length, what is wrong, and the
+/// keys whose values are affected, as far as they are known. Exits with 4 if anything is.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pakv check
+  pakv --db /srv/data check || echo 'call somebody'
+  pakv check --json | jq -r 'select(.keys) | .keys[]'")]
+pub(crate) struct CheckArgs {
+    /// As JSON objects, a line each: the findings, then the summary; the same as `--output json`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Make a new store of all that is good in a damaged one
+///
+/// SRC is only read: nothing in it is changed, created or locked, so nobody should be writing to
+/// it. Everything that is provably good comes over, of each key its newest value and its expiry. A
+/// deleted key stays deleted, and a key whose newest value is damaged is left out rather than given
+/// an older one. Each range of bytes that is left out is told in a line, with the keys that are
+/// known to have stood there. Works without a manifest, without hints, and past noise in the middle
+/// of a file.
+///
+/// Exits with 0 when the new store is complete, whether or not anything had to be left out.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pakv repair damaged repaired
+  pakv repair damaged repaired --json > report.jsonl
+  pakv --db repaired check")]
+pub(crate) struct RepairArgs {
+    /// Directory of the damaged store
+    #[arg(value_name = "SRC", value_hint = ValueHint::DirPath)]
+    pub(crate) source: PathBuf,
+
+    /// Directory of the new store: it must not exist, or be empty
+    #[arg(value_name = "DST", value_hint = ValueHint::DirPath)]
+    pub(crate) target: PathBuf,
+
+    /// As JSON objects, a line each: what was left out, then the summary; the same as `--output
+    /// json`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what is in a file of a store
+///
+/// One line for each record of a segment: where it stands, its length, the state of its checksum,
+/// its sequence number, whether it sets or deletes, its expiry in milliseconds since 1970, and its
+/// key. Hints and manifests are shown likewise. Goes on past damage, shows it as a line of its own,
+/// and exits with 4 if there was any. Works while another process writes to the store.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pakv dump 7                              segment 7 of the store
+  pakv dump pakv-data/0000000007.hint
+  pakv dump MANIFEST
+  pakv dump 7 --json | jq -r 'select(.kind == \"tombstone\") | .key'")]
+pub(crate) struct DumpArgs {
+    /// A file, in this directory or the store's, or the number of a segment of the store
+    #[arg(value_name = "FILE|SEGMENT", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// As JSON objects, a line each; the same as `--output json`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Open the shell, or run a script
 ///

@@ -222,7 +222,8 @@ const NAME_STORE_HINT: &str = "name the directory of a store with --db DIR or PA
 const NO_STORE_HINT: &str =
     "name one with --db DIR or PAKV_DB, or create one: `set`, `incr` and `import` do";
 const HISTORY_HINT: &str = "begin a watch without --from, and then take the state with `export`";
-const DAMAGE_HINT: &str = "copy the directory before anything else is tried on it";
+const DAMAGE_HINT: &str =
+    "`pakv check` tells what is damaged; `pakv repair STORE NEW` makes a new store of the rest";
 
 /// What the operating system said, without the number that std appends.
 fn io_reason(error: &io::Error) -> String {

@@ -95,6 +95,20 @@ impl JsonLine {
         }
     }
 
+    /// Adds a list of bytes, as [`bytes`](Self::bytes) adds one: those that are UTF-8 under `name`,
+    /// the others under `name_base64`; nothing where there are none.
+    pub(crate) fn list<'a>(self, name: &str, list: impl Iterator<Item = &'a [u8]>) -> Self {
+        let (mut texts, mut others) = (Vec::new(), Vec::new());
+        for bytes in list {
+            match str::from_utf8(bytes) {
+                Ok(text) => texts.push(text),
+                Err(_) => others.push(BASE64.encode(bytes)),
+            }
+        }
+        let line = if texts.is_empty() { self } else { self.field(name, texts) };
+        if others.is_empty() { line } else { line.field(&format!("{name}_base64"), others) }
+    }
+
     /// The object, without a newline.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         self.0.push(b'}');

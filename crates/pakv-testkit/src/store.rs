@@ -240,6 +240,7 @@ impl TestStore {
         for (snapshot, model) in self.snapshots.drain(..) {
             check_snapshot(&snapshot, &model);
         }
+        self.check_files();
         let db = self.db.take().expect("a store is open between operations");
         let seqno = db.stats().expect("stats succeed").seqno;
         match how {
@@ -276,6 +277,7 @@ impl TestStore {
         let reopened = self.db().stats().expect("stats succeed").seqno;
         assert!(reopened >= seqno, "{how:?} took sequence numbers back from {seqno} to {reopened}");
         self.check();
+        self.check_files();
         if !self.background {
             self.check_directory();
         }

@@ -1,10 +1,18 @@
 //! Looking into the files of a store from outside, without opening it: for tests, tools and the
 //! curious.
 
+mod dump;
+pub(crate) mod scan;
+pub(crate) mod walk;
+
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use dump::hint_info;
+pub use dump::{Part, What, dump, segment_path};
+
 use crate::error::{Error, Result};
+use crate::format::hint::{HintEntry, HintKind};
 use crate::format::record::{Op, Record};
 use crate::format::{OwnFile, own_file};
 use crate::segment::{FrameReader, Next, Segment};
@@ -42,6 +50,27 @@ pub struct RecordInfo {
     pub key: Vec<u8>,
     /// The length of its value in bytes; 0 for a tombstone.
     pub value_len: u64,
+}
+
+impl RecordInfo {
+    /// Whether it gives its key a value.
+    pub fn is_set(&self) -> bool {
+        self.kind == RecordKind::Set
+    }
+
+    /// The hint's entry of the record. What a hint or a segment has told fits its numbers.
+    pub(crate) fn hint_entry(&self) -> HintEntry<'_> {
+        HintEntry {
+            offset: u32::try_from(self.offset).unwrap_or(u32::MAX),
+            length: self.length,
+            seqno: self.seqno,
+            kind: match self.kind {
+                RecordKind::Set => HintKind::set(self.expires_at_ms),
+                RecordKind::Tombstone => HintKind::Tombstone,
+            },
+            key: &self.key,
+        }
+    }
 }
 
 /// The records of a segment file, in the order of the file, up to its end or to the space that is
@@ -96,7 +125,7 @@ pub fn segment(path: impl AsRef<Path>) -> Result<Vec<RecordInfo>> {
     }
 }
 
-fn info(record: &Record<'_>, offset: u32, length: u32) -> RecordInfo {
+pub(crate) fn info(record: &Record<'_>, offset: u32, length: u32) -> RecordInfo {
     let (kind, expires_at_ms, value_len) = match record.op {
         Op::Set { expires_at_ms, value, .. } => (RecordKind::Set, expires_at_ms, value.len()),
         Op::Tombstone { .. } => (RecordKind::Tombstone, None, 0),

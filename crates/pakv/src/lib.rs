@@ -54,6 +54,7 @@
 
 mod active;
 mod batch;
+mod check;
 mod clock;
 mod commit;
 mod compaction;
@@ -74,6 +75,7 @@ mod planted;
 mod poison;
 mod reader;
 mod recovery;
+mod repair;
 mod scan;
 #[cfg(all(test, shuttle))]
 mod schedules;
@@ -87,6 +89,7 @@ mod watch;
 mod worker;
 
 pub use batch::WriteBatch;
+pub use check::{CheckProgress, CheckReport, Finding, FindingKind, LostRecord, check, check_with};
 pub use clock::{Clock, Expiry, ManualClock, SystemClock, Ttl};
 pub use db::{Db, Expected};
 pub use error::{Error, Result};
@@ -94,6 +97,7 @@ pub use limits::{
     MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_VALUE_BYTES, MIN_SEGMENT_BYTES,
 };
 pub use options::{Durability, Options, ReadMethod};
+pub use repair::{RepairProgress, RepairReport, repair, repair_with};
 pub use scan::{Entry, Scan};
 pub use snapshot::Snapshot;
 pub use stats::{

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{BadPreamble, FORMAT_VERSION, FileKind, MANIFEST_NAME, decode_preamble};
 use crate::segment::encode_error;
-use crate::storage::{Storage, read_all, replace_file};
+use crate::storage::{Storage, StorageFile, read_all, replace_file};
 
 /// A manifest of a million segments is a tenth of this.
 const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -23,13 +23,18 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Manifest>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("open", path.as_path())(error)),
     };
-    let bytes = read_all(&*file, MANIFEST_BYTES_MAX).map_err(Error::io("read", path.as_path()))?;
+    let bytes = read(&*file).map_err(Error::io("read", path.as_path()))?;
     if let Err(BadPreamble::UnknownVersion(found)) = decode_preamble(FileKind::Manifest, &bytes) {
         return Err(Error::UnknownFormat { path, found, supported: FORMAT_VERSION });
     }
     let manifest = Manifest::decode(&bytes)
         .map_err(|(offset, reason)| Error::corrupt(&path, offset, reason))?;
     Ok(Some(manifest))
+}
+
+/// The bytes of a manifest's file.
+pub(crate) fn read(file: &dyn StorageFile) -> io::Result<Vec<u8>> {
+    read_all(file, MANIFEST_BYTES_MAX)
 }
 
 /// Replaces the manifest atomically and durably.

@@ -180,7 +180,8 @@ impl Watch {
     fn read(&mut self, place: &mut Place, end: u32, is_whole: bool) -> Result<bool> {
         let begun = place.offset;
         let segment = place.state.segment.clone();
-        let mut reader = FrameReader::over(&segment, place.file.clone(), begun, end);
+        let mut reader =
+            FrameReader::over(place.file.clone(), &segment.path, segment.salt, begun, end);
         while self.ready.is_empty() || place.offset - begun < AHEAD_BYTES {
             let frame = match reader.next()? {
                 Next::Frame(frame) => frame,

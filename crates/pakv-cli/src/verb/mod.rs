@@ -13,7 +13,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{parse, shell};
 
+mod check;
 mod compact;
+mod dump;
 mod expiry;
 pub(crate) mod export;
 mod generate;
@@ -21,6 +23,7 @@ mod get;
 pub(crate) mod import;
 mod incr;
 mod range;
+mod repair;
 mod rm;
 mod scan;
 mod set;
@@ -45,6 +48,9 @@ pub(crate) fn run(verb: &Verb, cx: &mut Context) -> Result<Exit, Failure> {
         Verb::Watch(args) => watch::run(cx, args),
         Verb::Stats(args) => stats::run(cx, args),
         Verb::Compact(args) => compact::run(cx, args),
+        Verb::Check(args) => check::run(cx, args),
+        Verb::Repair(args) => repair::run(cx, args),
+        Verb::Dump(args) => dump::run(cx, args),
         Verb::Shell(args) => shell::run(cx, args),
         Verb::Completions(args) => generate::completions(cx, args),
         Verb::Man(args) => generate::man(cx, args),

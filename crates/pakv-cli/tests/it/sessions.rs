@@ -39,6 +39,7 @@ macro_rules! sessions {
 }
 
 sessions! {
+    check,
     exit_codes,
     expiry,
     export,

@@ -133,6 +133,7 @@ impl LibraryKills {
             }
         }
         let dir = self.dir.path();
+        check_files(dir).map_err(|wrong| format!("after the kill: {wrong}"))?;
         self.ledger.check_after_cut(dir).map_err(|wrong| format!("first open: {wrong}"))?;
         self.ledger.forget(&mut seen);
         if !seen.is_empty() {
@@ -142,6 +143,7 @@ impl LibraryKills {
             files::remove_hints(dir);
         }
         self.ledger.check_again(dir).map_err(|wrong| format!("second open: {wrong}"))?;
+        check_files(dir)?;
         no_file_is_left_over(dir)?;
         if let Some(db) = &self.follower {
             look(db, &mut seen).map_err(|error| format!("the reader that follows: {error}"))?;
@@ -159,6 +161,7 @@ impl LibraryKills {
         let mut seen = Vec::new();
         let started = Instant::now();
         while started.elapsed() < delay {
+            check_files(self.dir.path()).map_err(|wrong| format!("beside the writer: {wrong}"))?;
             match options(self.seed).read_only(true).open(self.dir.path()) {
                 Ok(db) => {
                     look(&db, &mut seen).map_err(|error| format!("a reader: {error}"))?;
@@ -183,6 +186,17 @@ fn look(reader: &Db, seen: &mut Vec<(usize, Contents)>) -> pakv::Result<()> {
         seen.push((thread, contents(reader, thread)?));
     }
     Ok(())
+}
+
+/// `check` finds nothing, whoever is writing to the store or was.
+fn check_files(dir: &Path) -> Result<(), String> {
+    match pakv::check(dir) {
+        Ok(report) if report.is_sound() => Ok(()),
+        Ok(report) => Err(format!("check finds {:?}", report.findings)),
+        // The child has not created it yet.
+        Err(Error::NoStore { .. }) => Ok(()),
+        Err(error) => Err(format!("a check: {error}")),
+    }
 }
 
 /// A closed store has its lock, its manifest, one segment without a hint, the active one, and each

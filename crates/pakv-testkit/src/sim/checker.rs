@@ -358,6 +358,7 @@ impl Run {
         let before = history.clone();
         let session = self.open(&found.copy(copy), &mut history)?;
         let contents = session.contents()?;
+        session.check_files()?;
         if self.rng.u8(0..4) == 0 {
             let bare = found.copy(copy);
             bare.erase(|name| name.ends_with(".hint"));

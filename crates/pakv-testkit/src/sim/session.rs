@@ -125,6 +125,15 @@ impl Session {
         }
     }
 
+    /// `check` finds nothing: the files agree with each other and with what the store believes.
+    pub(crate) fn check_files(&self) -> Step {
+        match self.db()?.check() {
+            Ok(report) if report.is_sound() => Ok(()),
+            Ok(report) => wrong(format!("check finds {:?}", report.findings)),
+            Err(error) => self.failed("check", &error),
+        }
+    }
+
     fn read_all(&self, scan: Scan) -> Step<State> {
         scan.map(|entry| {
             let value = entry.value().or_else(|error| self.failed("a scan", &error))?;

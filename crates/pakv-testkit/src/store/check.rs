@@ -51,6 +51,14 @@ impl TestStore {
         assert_eq!(stats.poisoned, None, "nothing failed");
     }
 
+    /// `check` has nothing to find, and counts what the model does.
+    pub(super) fn check_files(&self) {
+        let report = self.db().check().expect("a check runs");
+        assert_eq!(report.findings, [], "what check finds");
+        assert_eq!(report.tail_bytes, 0, "every write was whole");
+        assert_eq!(report.keys, self.model.len() as u64, "the keys that check counts");
+    }
+
     /// Right after an open: the files of the directory are those that the store lists, and nothing
     /// else.
     pub(super) fn check_directory(&self) {

@@ -4,6 +4,8 @@
 use super::hint::{HintEncoder, HintEntry, HintKind};
 use super::manifest::{ActiveSegment, Manifest, SealedSegment};
 use super::record::{Op, Record, encode_segment_start};
+use crate::inspect::{self, Part};
+
 use super::{FileKind, PREAMBLE_BYTES, SegmentId, StoreId, frame, salt};
 
 const STORE: StoreId = StoreId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
@@ -13,26 +15,58 @@ const SEGMENT: SegmentId = SegmentId(1);
 fn the_worked_example_is_right() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/format.md");
     let page = std::fs::read_to_string(path).expect("the page is in the package");
-    let (before, rest) = page.split_once("-->\n```text\n").expect("the example begins");
-    let (shown, after) = rest.split_once("```\n<!-- end of example").expect("the example ends");
-    let rendered = render();
+    let mut rendered = page.clone();
+    for (name, text) in [("dump", dumped()), ("bytes", bytes())] {
+        let start = format!("<!-- example {name}:");
+        let (before, rest) = rendered.split_once(&start).expect("the example begins");
+        let (comment, rest) = rest.split_once("```text\n").expect("it is a block of text");
+        let (_, after) = rest.split_once("```\n<!-- end of example").expect("the example ends");
+        rendered =
+            format!("{before}{start}{comment}```text\n{text}```\n<!-- end of example{after}");
+    }
     if std::env::var_os("PAKV_REGENERATE").is_some() {
-        let page = format!("{before}-->\n```text\n{rendered}```\n<!-- end of example{after}");
-        std::fs::write(path, page).expect("the page can be written");
+        std::fs::write(path, rendered).expect("the page can be written");
     } else {
-        assert_eq!(shown, rendered, "docs/format.md is out of date: run with PAKV_REGENERATE=1");
+        assert_eq!(page, rendered, "docs/format.md is out of date: run with PAKV_REGENERATE=1");
     }
 }
 
-fn render() -> String {
+/// The files of the example, with their names.
+fn files() -> [(&'static str, Vec<u8>); 3] {
     let (segment, locations) = segment();
-    let mut text = String::from("0000000001.log\n");
-    dump(&mut text, &segment);
-    text.push_str("\n0000000001.hint\n");
-    dump(&mut text, &hint(&locations, segment.len() as u32));
-    text.push_str("\nMANIFEST\n");
-    dump(&mut text, &manifest(segment.len() as u32));
+    let bytes = segment.len() as u32;
+    [
+        ("0000000001.log", segment),
+        ("0000000001.hint", hint(&locations, bytes)),
+        ("MANIFEST", manifest(bytes)),
+    ]
+}
+
+/// What `pakv dump` shows of them.
+fn dumped() -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut text = String::new();
+    for (name, bytes) in files() {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).expect("a file");
+        text.push_str(&format!("$ pakv dump {name}\n{}\n", Part::HEADING));
+        inspect::dump(&path, |part| {
+            text.push_str(&format!("{part}\n"));
+            Ok::<(), crate::Error>(())
+        })
+        .expect("it can be dumped");
+    }
     text
+}
+
+/// The same byte by byte.
+fn bytes() -> String {
+    let files = files().map(|(name, bytes)| {
+        let mut text = format!("{name}\n");
+        dump(&mut text, &bytes);
+        text
+    });
+    files.join("\n")
 }
 
 const RECORDS: [(Op<'static>, u32); 3] = [

@@ -198,6 +198,23 @@ impl<'a> FrameFinder<'a> {
         (expected == checksum).then_some(body)
     }
 
+    /// With which salt the bytes at `at` would be a frame, and its body: for a file whose own salt
+    /// is damaged. By itself that proves nothing, for some salt fits any bytes.
+    pub(crate) fn salt_at(&self, at: usize) -> Option<(u32, &'a [u8])> {
+        let frame = self.bytes.get(at..)?;
+        let (checksum, length) = header(frame)?;
+        let body = frame.get(FRAME_HEADER_BYTES..)?.get(..usize::try_from(length).ok()?)?;
+        let from = at + LENGTH_AT;
+        let to = at + FRAME_HEADER_BYTES + body.len();
+        let bytes = u32::try_from(to - from).ok()?;
+        let offset = self.base_offset.checked_add(u32::try_from(at).ok()?)?;
+        // What `frame_at` computes, solved for the start value.
+        let seed_behind =
+            checksum ^ self.prefix_crc(to) ^ behind_zeros(self.prefix_crc(from), bytes);
+        let seed = scaled(seed_behind, bytes, &INVERSE_POWERS);
+        Some((seed.wrapping_sub(offset), body))
+    }
+
     fn prefix_crc(&self, end: usize) -> u32 {
         let whole = end / STRIDE;
         let known = self.prefixes.get(whole).copied().unwrap_or_default();
@@ -210,11 +227,28 @@ impl<'a> FrameFinder<'a> {
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
 /// x to the power of 8, 16, 32...: what 1, 2, 4... zero bytes multiply a checksum by.
-const POWERS: [u32; 32] = powers();
+const POWERS: [u32; 32] = powers(1 << (31 - 8));
+
+/// One over those.
+const INVERSE_POWERS: [u32; 32] = powers(inverse_of_byte());
+
+/// One over x to the power of 8.
+const fn inverse_of_byte() -> u32 {
+    let mut inverse: u32 = 1 << 31;
+    let mut bit = 0;
+    while bit < 8 {
+        // To multiply by x is to shift right, and to add the polynomial, whose highest bit is set,
+        // where a bit falls out.
+        let fell_out = inverse >> 31;
+        inverse = (inverse ^ if fell_out == 1 { POLYNOMIAL } else { 0 }) << 1 | fell_out;
+        bit += 1;
+    }
+    inverse
+}
 
 #[allow(clippy::indexing_slicing, reason = "done by the compiler, which would say so")]
-const fn powers() -> [u32; 32] {
-    let mut powers = [1 << (31 - 8); 32];
+const fn powers(first: u32) -> [u32; 32] {
+    let mut powers = [first; 32];
     let mut index = 1;
     while index < powers.len() {
         powers[index] = product(powers[index - 1], powers[index - 1]);
@@ -240,7 +274,11 @@ const fn product(left: u32, mut right: u32) -> u32 {
 /// What a checksum, of no bytes but a start value, becomes behind so many zero bytes. The checksum
 /// crate has this only as a part of `crc32c_combine`, which takes ten times as long.
 fn behind_zeros(crc: u32, bytes: u32) -> u32 {
-    let powers = POWERS.iter().enumerate().filter(|(bit, _)| (bytes >> bit) & 1 == 1);
+    scaled(crc, bytes, &POWERS)
+}
+
+fn scaled(crc: u32, bytes: u32, powers: &[u32; 32]) -> u32 {
+    let powers = powers.iter().enumerate().filter(|(bit, _)| (bytes >> bit) & 1 == 1);
     powers.fold(crc, |crc, (_, power)| product(*power, crc))
 }
 
@@ -292,6 +330,23 @@ mod tests {
     #[test]
     fn zeros_are_no_frame() {
         assert_eq!(body(&[0; 64], 0, 0), Err(BadFrame::Empty));
+    }
+
+    #[test]
+    fn a_lost_salt_is_told_by_a_frame() {
+        let salt = 0xfeed_f00d;
+        let mut bytes = vec![7; 40];
+        let offset = 16 + bytes.len() as u32;
+        for length in [1, 3, 255, 256, 100_000] {
+            bytes.truncate(40);
+            append(&mut bytes, salt, offset, |buffer| {
+                buffer.resize(buffer.len() + length, 9);
+                Ok(())
+            })
+            .expect("it encodes");
+            let (found, body) = FrameFinder::new(&bytes, 0, 16).salt_at(40).expect("a frame");
+            assert_eq!((found, body.len()), (salt, length));
+        }
     }
 
     #[test]

@@ -212,7 +212,6 @@ pub(crate) fn decode_hint<'a>(
         if end > u64::from(segment_bytes) {
             return Err("it points past the end of its segment".to_string());
         }
-        check_key(entry.key)?;
         visit(entry);
         Ok(())
     };
@@ -221,42 +220,81 @@ pub(crate) fn decode_hint<'a>(
         let offset = u32::try_from(at).map_err(|_| "it is too long".to_string())?;
         let body = frame::body(framed, salt, offset).map_err(|bad| format!("byte {at}: {bad}"))?;
         at += FRAME_HEADER_BYTES + body.len();
-        let undecodable = |error: postcard::Error| format!("byte {at}: {error}");
-        let (part, rest) = postcard::take_from_bytes::<Part>(body).map_err(undecodable)?;
-        match part {
-            Part::Header { store: of_store, segment: of_segment } => {
+        match decode_part(body, &mut take_in).map_err(|bad| format!("byte {at}: {bad}"))? {
+            HintPart::Header { store: of_store, segment: of_segment } => {
                 if (of_store, of_segment) != (store, segment) {
                     return Err("it belongs to another segment".to_string());
                 }
                 started = true;
             }
-            Part::Block if started => {
-                let mut rest = rest;
-                while !rest.is_empty() {
-                    let (entry, after) = postcard::take_from_bytes(rest).map_err(undecodable)?;
-                    take_in(&entry)?;
-                    records += 1;
-                    rest = after;
-                }
-            }
-            Part::Packed { offset } if started => {
-                let mut block = PackedBlock { rest, offset, before: Before::default() };
-                while let Some(entry) = block.next().map_err(|bad| format!("byte {at}: {bad}"))? {
-                    take_in(&entry)?;
-                    records += 1;
-                }
-            }
-            Part::End { records: count, segment_bytes: of_bytes } if started => {
+            HintPart::Entries(count) if started => records += count,
+            HintPart::End { records: count, segment_bytes: of_bytes } if started => {
                 if (count, of_bytes) != (records, segment_bytes) || at != bytes.len() {
                     return Err("it is not complete".to_string());
                 }
                 return Ok(records);
             }
-            Part::Block | Part::Packed { .. } | Part::End { .. } => {
+            HintPart::Entries(_) | HintPart::End { .. } => {
                 return Err("it has no header".to_string());
             }
         }
     }
+}
+
+/// What one frame of a hint file was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HintPart {
+    Header {
+        store: StoreId,
+        segment: SegmentId,
+    },
+    /// So many entries.
+    Entries(u32),
+    End {
+        records: u32,
+        segment_bytes: u32,
+    },
+}
+
+/// Decodes the body of one frame whose checksum was right, and gives its entries to `visit`.
+pub(crate) fn decode_part<'a>(
+    body: &'a [u8],
+    mut visit: impl FnMut(&HintEntry<'a>) -> Result<(), String>,
+) -> Result<HintPart, String> {
+    let (part, mut rest) =
+        postcard::take_from_bytes::<Part>(body).map_err(|error| error.to_string())?;
+    let mut count = 0;
+    match part {
+        Part::Header { store, segment } => return Ok(HintPart::Header { store, segment }),
+        Part::End { records, segment_bytes } => {
+            return Ok(HintPart::End { records, segment_bytes });
+        }
+        Part::Block => {
+            while !rest.is_empty() {
+                let (entry, after) =
+                    postcard::take_from_bytes(rest).map_err(|error| error.to_string())?;
+                take_in(&entry, &mut visit)?;
+                count += 1;
+                rest = after;
+            }
+        }
+        Part::Packed { offset } => {
+            let mut block = PackedBlock { rest, offset, before: Before::default() };
+            while let Some(entry) = block.next()? {
+                take_in(&entry, &mut visit)?;
+                count += 1;
+            }
+        }
+    }
+    Ok(HintPart::Entries(count))
+}
+
+fn take_in<'a>(
+    entry: &HintEntry<'a>,
+    visit: &mut impl FnMut(&HintEntry<'a>) -> Result<(), String>,
+) -> Result<(), String> {
+    check_key(entry.key)?;
+    visit(entry)
 }
 
 /// The entries of a packed block that are still to be read.

@@ -117,6 +117,12 @@ pub(crate) fn own_file(name: &str) -> Option<OwnFile> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoreId(pub(crate) [u8; 16]);
 
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Which kind of file a preamble opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
@@ -126,7 +132,7 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    fn magic(self) -> [u8; 8] {
+    pub(crate) fn magic(self) -> [u8; 8] {
         match self {
             FileKind::Log => *b"pakv-log",
             FileKind::Hint => *b"pakv-hnt",
@@ -176,6 +182,18 @@ pub(crate) fn decode_preamble(kind: FileKind, bytes: &[u8]) -> Result<u32, BadPr
         FORMAT_VERSION => Ok(u32::from_le_bytes([s0, s1, s2, s3])),
         version => Err(BadPreamble::UnknownVersion(version)),
     }
+}
+
+/// The format version that the first bytes of a file give, whatever else they are.
+pub(crate) fn preamble_version(bytes: &[u8]) -> Option<u32> {
+    let version = bytes.get(8..12)?.first_chunk()?;
+    Some(u32::from_le_bytes(*version))
+}
+
+/// The salt that the first bytes of a file give, whatever else they are.
+pub(crate) fn preamble_salt(bytes: &[u8]) -> Option<u32> {
+    let preamble: &[u8; PREAMBLE_BYTES] = bytes.first_chunk()?;
+    preamble.last_chunk().map(|salt| u32::from_le_bytes(*salt))
 }
 
 /// The salt of one file of one store: told by nothing that a user stores.

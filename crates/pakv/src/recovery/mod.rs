@@ -29,8 +29,7 @@ use crate::segment::Segment;
 use crate::stats::RecoveryReport;
 use crate::storage::{Lock, LockGuard, PathKind, Storage};
 pub(crate) use beside::{News, start_over, whats_new};
-pub(crate) use load::Gathered;
-use load::Loaded;
+pub(crate) use load::{Gathered, Loaded};
 
 /// How often the lock is tried while it is waited for.
 const LOCK_POLL: Duration = Duration::from_millis(5);

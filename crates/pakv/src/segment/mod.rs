@@ -15,7 +15,7 @@ pub(crate) use hints::{
     write_hint,
 };
 pub(crate) use prepared::Prepared;
-pub(crate) use reader::{FrameReader, Next};
+pub(crate) use reader::{FrameReader, Next, is_zero};
 use removed::Removed;
 
 use crate::error::{Error, Result};

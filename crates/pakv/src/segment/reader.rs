@@ -2,6 +2,8 @@
 //! record, where that is larger). By positional reads always: a scan through a mapping would fill
 //! memory with pages nobody asks for again, and turn a failing disk into a signal.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Segment;
@@ -12,7 +14,8 @@ use crate::storage::{StorageFile, read_up_to};
 const BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) struct FrameReader<'a> {
-    segment: &'a Segment,
+    path: &'a Path,
+    salt: u32,
     file: Arc<dyn StorageFile>,
     /// Where reading ends.
     end: u32,
@@ -52,17 +55,18 @@ impl<'a> FrameReader<'a> {
     /// # Errors
     /// [`Error::Io`] where the file cannot be opened again.
     pub(crate) fn new(segment: &'a Segment, start: u32, end: u32) -> Result<Self> {
-        Ok(Self::over(segment, segment.file()?, start, end))
+        Ok(Self::over(segment.file()?, &segment.path, segment.salt, start, end))
     }
 
-    /// The same through a file of the segment that is open already.
+    /// The same for a file that need not be a segment's, nor a whole one. `path` is for messages.
     pub(crate) fn over(
-        segment: &'a Segment,
         file: Arc<dyn StorageFile>,
+        path: &'a Path,
+        salt: u32,
         start: u32,
         end: u32,
     ) -> Self {
-        Self { segment, file, end, buffer_offset: start, buffer: Vec::new(), at: 0, reads: 0 }
+        Self { path, salt, file, end, buffer_offset: start, buffer: Vec::new(), at: 0, reads: 0 }
     }
 
     /// The next frame.
@@ -88,7 +92,7 @@ impl<'a> FrameReader<'a> {
         let start = self.at;
         self.at = (start + length).min(self.buffer.len());
         let bytes = self.buffer.get(start..self.at).unwrap_or_default();
-        match frame::body(bytes, self.segment.salt, offset) {
+        match frame::body(bytes, self.salt, offset) {
             Ok(body) => Ok(Next::Frame(Frame { offset, length: bytes.len() as u32, body })),
             Err(bad) => Ok(Next::Bad { offset, reason: bad.to_string() }),
         }
@@ -99,7 +103,8 @@ impl<'a> FrameReader<'a> {
         self.reads
     }
 
-    fn offset(&self) -> u32 {
+    /// Where the next frame begins.
+    pub(crate) fn offset(&self) -> u32 {
         self.buffer_offset + self.at as u32
     }
 
@@ -125,7 +130,7 @@ impl<'a> FrameReader<'a> {
             self.buffer.get_mut(old_len..).unwrap_or_default(),
             u64::from(self.buffer_offset) + old_len as u64,
         )
-        .map_err(Error::io("read", self.segment.path.as_path()))?;
+        .map_err(Error::io("read", self.path))?;
         self.buffer.truncate(old_len + read);
         // A giant record's memory is not kept for the small ones after it.
         if self.buffer.capacity() > 4 * BUFFER_BYTES && wanted <= BUFFER_BYTES {
@@ -142,24 +147,27 @@ impl Segment {
     /// # Errors
     /// [`Error::Io`] where the file cannot be read.
     pub(crate) fn is_zero(&self, from: u32, end: u32) -> Result<bool> {
-        let file = self.file()?;
-        let mut buffer = vec![0; BUFFER_BYTES.min(end.saturating_sub(from) as usize)];
-        let mut offset = u64::from(from);
-        while offset < u64::from(end) {
-            let left = (u64::from(end) - offset) as usize;
-            let wanted = buffer.len().min(left);
-            let piece = buffer.get_mut(..wanted).unwrap_or_default();
-            let read = read_up_to(&*file, piece, offset)
-                .map_err(Error::io("read", self.path.as_path()))?;
-            let piece = buffer.get(..read).unwrap_or_default();
-            if piece.iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            if piece.is_empty() {
-                break;
-            }
-            offset += read as u64;
-        }
-        Ok(true)
+        is_zero(&*self.file()?, from, end).map_err(Error::io("read", self.path.as_path()))
     }
+}
+
+/// Whether all bytes of a file from `from` up to `end`, or to its end, are zero.
+pub(crate) fn is_zero(file: &dyn StorageFile, from: u32, end: u32) -> io::Result<bool> {
+    let mut buffer = vec![0; BUFFER_BYTES.min(end.saturating_sub(from) as usize)];
+    let mut offset = u64::from(from);
+    while offset < u64::from(end) {
+        let wanted = usize::try_from(u64::from(end) - offset).unwrap_or(BUFFER_BYTES);
+        let piece = buffer.len().min(wanted);
+        let piece = buffer.get_mut(..piece).unwrap_or_default();
+        let read = read_up_to(file, piece, offset)?;
+        let piece = piece.get(..read).unwrap_or_default();
+        if piece.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        if piece.is_empty() {
+            break;
+        }
+        offset += read as u64;
+    }
+    Ok(true)
 }

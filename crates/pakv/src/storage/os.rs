@@ -69,6 +69,28 @@ impl OsStorage {
     }
 }
 
+/// Whether a new store may be made at `path` of what is at `source`: nothing is there, or an empty
+/// directory, and it is not inside the source.
+pub(crate) fn may_become_store(path: &Path, source: &Path) -> io::Result<()> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let absolute = std::path::absolute(path)?;
+    let existing = absolute.ancestors().find_map(|path| std::fs::canonicalize(path).ok());
+    if existing
+        .is_some_and(|path| std::fs::canonicalize(source).is_ok_and(|it| path.starts_with(it)))
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is inside the damaged store"));
+    }
+    Ok(())
+}
+
 impl Storage for OsStorage {
     fn path(&self) -> &Path {
         &self.path

@@ -165,6 +165,49 @@ fn damaged_keys(db: &Db, expected: &Contents, context: &str) -> Vec<Vec<u8>> {
     damaged
 }
 
+/// Any damage to any file is named by `check`, and `repair` brings everything else over.
+#[test]
+fn any_damage_is_found_and_the_rest_is_saved() {
+    let stores = Stores::new();
+    let names = files::names(stores.closed.path(), "");
+    for name in names.iter().filter(|name| *name != "LOCK") {
+        for (index, damage) in damages(&stores.closed.path().join(name)).into_iter().enumerate() {
+            let context = format!("{name} {damage:?}");
+            let copy = files::copied(stores.closed.path());
+            damage.apply(&copy.path().join(name));
+            let report =
+                pakv::check(copy.path()).unwrap_or_else(|error| panic!("{context}: {error}"));
+            let is_named = report.findings.iter().any(|found| found.path.ends_with(name));
+            assert!(is_named, "{context}: {:?}", report.findings);
+            if index % 7 != 0 {
+                continue;
+            }
+            let target = files::scratch();
+            let repaired = pakv::repair(copy.path(), target.path()).expect("a repair runs");
+            let db = Db::open(target.path()).expect("the new store opens");
+            for (key, value) in stores.contents() {
+                let found = db.get(key).expect("get succeeds");
+                let is_damaged = match damage {
+                    Damage::Flip { offset, .. } => stores.live_at(name, offset) == Some(key),
+                    Damage::Cut { len } => {
+                        let ends_behind =
+                            |(file, _, end, of_key): &(String, usize, usize, Vec<u8>)| {
+                                file == name && *end > len && of_key == key
+                            };
+                        stores.live.iter().any(ends_behind)
+                    }
+                };
+                if !is_damaged {
+                    assert_eq!(found.as_ref(), Some(value), "{context}: {}", key.escape_ascii());
+                } else if name != &stores.active() {
+                    assert_eq!(found, None, "{context}: {} is lost", key.escape_ascii());
+                    assert!(repaired.lost_keys().any(|lost| lost == key), "{context}: and named");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_damaged_manifest_is_refused() {
     let stores = Stores::new();

@@ -2,6 +2,7 @@
 //! a small machine.
 
 mod background; // pace and end of the background threads, and when one of them fails
+mod check; // what check finds and what it does not take for damage; what repair decides
 mod concurrent; // readers, writers, transactions, snapshots and compaction together
 mod conditions; // compare-and-set, update, batches, transactions
 mod crash_states; // what a crash in compaction or rotation can leave, made by copying files

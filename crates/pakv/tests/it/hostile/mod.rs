@@ -62,6 +62,7 @@ impl Store {
         let (dir, contents, context) =
             (dir.to_path_buf(), self.contents.clone(), context.to_string());
         within(&context.clone(), move || {
+            salvage(&dir, &context);
             match options().read_only(true).open(&dir) {
                 Ok(db) => check(&db, &contents, &format!("{context}, a reader")),
                 Err(error) => check_error(&error, &dir, &format!("{context}, a reader")),
@@ -104,6 +105,24 @@ impl Store {
 
 fn options() -> Options {
     TestStore::options().segment_bytes(600)
+}
+
+/// Checks the store and repairs it into another: whatever the files say, that ends, changes nothing
+/// of them, and makes a sound store if it makes one.
+fn salvage(dir: &Path, context: &str) {
+    // Enormous files are not read here.
+    let is_small = |path: &PathBuf| path.metadata().is_ok_and(|file| file.len() < 1 << 20);
+    let state = || files::paths(dir).iter().all(is_small).then(|| files::state(dir));
+    let before = state();
+    if let Err(error) = pakv::check(dir) {
+        check_error(&error, dir, &format!("{context}, a check"));
+    }
+    let target = files::scratch();
+    if pakv::repair(dir, target.path()).is_ok() {
+        let report = pakv::check(target.path()).expect("the new store can be checked");
+        assert_eq!(report.findings, [], "{context}, repaired");
+    }
+    assert_eq!(state(), before, "{context}: neither changes a file");
 }
 
 /// Keys that the tests write beside those of the store begin with this.
