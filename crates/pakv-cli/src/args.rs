@@ -89,6 +89,10 @@ pub(crate) struct GlobalArgs {
         value_parser = parse::wait
     )]
     pub(crate) wait: Duration,
+
+    /// Say on standard error what the store does: opens, what they mended, compactions
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
 }
 
 /// What `--output` can be. The help of the program says what each means, once, instead of that of
@@ -131,6 +135,9 @@ pub(crate) enum Verb {
     Check(CheckArgs),
     Repair(RepairArgs),
     Dump(DumpArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
+    Bench(BenchArgs),
     Shell(ShellArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -495,15 +502,30 @@ pub(crate) struct WatchArgs {
 ///
 /// Live bytes are those that a get can reach; garbage is what compaction will give back. The bar of
 /// a segment is as long as the segment is large, and filled as far as it is live.
+///
+/// With --watch the figures come again each second until Ctrl-C: in place on a terminal, a line or a
+/// JSON object each in a pipe. With --top: which values are the largest, and which prefixes of keys
+/// weigh most. A prefix ends with '/', ':' or '.' and weighs what the records of all its keys take on
+/// the disk; of prefixes of the same keys only the longest is listed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pakv stats
-  pakv stats --json | jq .space_amplification")]
+  pakv stats --json | jq .space_amplification
+  pakv stats --watch
+  pakv stats --top 10")]
 pub(crate) struct StatsArgs {
     /// As one JSON object; the same as `--output json`
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Again each second
+    #[arg(long)]
+    pub(crate) watch: bool,
+
+    /// The largest values and the heaviest prefixes instead, so many of each
+    #[arg(long, value_name = "N", conflicts_with = "watch")]
+    pub(crate) top: Option<usize>,
 }
 
 /// Give back the space of garbage now
@@ -589,6 +611,98 @@ pub(crate) struct DumpArgs {
     pub(crate) json: bool,
 }
 
+/// Copy the store to another directory while it is in use
+///
+/// The backup is a store itself, as of one moment: whole batches, everything that was acknowledged
+/// before, on the disk when pakv returns. Another process may have the store open and go on writing.
+///
+/// Segments that no longer change are shared with the store (hard links): no time and no space. Where
+/// DIR is on another file system they are copied. A backup that is in DIR already is brought up to
+/// date: only what is new comes, what is gone goes. Interrupted, DIR is still the backup it was; a
+/// first one says that it is unfinished. A directory with another store, or a backup that somebody
+/// has written to, is left alone.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pakv backup /backups/monday
+  pakv --db /backups/monday get name      look into it
+  pakv restore /backups/monday restored")]
+pub(crate) struct BackupArgs {
+    /// The directory: new, empty, or with an earlier backup of the same store
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+}
+
+/// Make a store out of a backup
+///
+/// Every record is verified as it is copied, and every value is read again from the new store. The
+/// backup is not changed and nothing is shared with it. One that is damaged is refused, with the
+/// place of the damage and exit code 4.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  pakv restore /backups/monday pakv-data")]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) backup: PathBuf,
+
+    /// The directory of the new store: one that holds none
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+}
+
+/// Measure pakv on this machine
+///
+/// Makes a store of its own in a new directory inside DIR, whose disk is the one that is measured, and
+/// removes it afterwards (interrupted, it stays: pakv-bench-N). One after the other: fill, overwrite,
+/// read, scan (an operation is 100 entries from a random key on), and reads while one more thread
+/// writes without a pause. Each ends after --seconds, the fill also when all keys are there; what
+/// follows works on the keys that it has set.
+///
+/// Reads of a store that fits in memory do not wait for the disk. With sync, the default as for every
+/// verb, writes wait for it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pakv bench
+  pakv bench /mnt/disk --durability buffered --keys 1000000
+  pakv bench --threads 8 --plot bench.svg
+  pakv bench --json > figures.jsonl")]
+pub(crate) struct BenchArgs {
+    /// Where the store is made for the time of the measurement
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+
+    /// Keys, of 16 bytes each
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) keys: u64,
+
+    /// Bytes of a value
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(0..=pakv::MAX_VALUE_BYTES as u64))]
+    pub(crate) value_bytes: u64,
+
+    /// When a write is acknowledged: sync, buffered, or synced every DURATION, such as 100ms
+    #[arg(long, value_name = "WHEN", default_value = "sync", value_parser = parse::durability)]
+    pub(crate) durability: pakv::Durability,
+
+    /// Threads that work at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: u16,
+
+    /// How long each part takes at most
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+
+    /// Draw latency and space over time
+    #[arg(long, value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
+    pub(crate) plot: Option<PathBuf>,
+
+    /// As JSON, an object for each part; the same as `--output json`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Open the shell, or run a script
 ///
 /// Every verb is a line. On a terminal: history, completion of verbs and keys, and errors do not
@@ -653,7 +767,7 @@ struct Line {
 }
 
 /// Verbs that make no sense inside the shell.
-const OUTSIDE_ONLY: [&str; 3] = ["shell", "completions", "man"];
+const OUTSIDE_ONLY: [&str; 4] = ["bench", "shell", "completions", "man"];
 
 impl Cli {
     /// Parses the words of one line of the shell, quoting already taken off: `["set", "name",

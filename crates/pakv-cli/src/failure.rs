@@ -199,6 +199,12 @@ impl From<pakv::Error> for Failure {
                 let hint = "run it again, and it opens what is there now";
                 (Exit::Failed, "replaced", Some(hint.to_string()))
             }
+            Error::BackupUnfinished { .. } => (
+                Exit::Failed,
+                "backup_unfinished",
+                Some("make it again; what it was made from was not changed".to_string()),
+            ),
+            Error::TargetRefused { .. } => (Exit::Failed, "target_refused", None),
             Error::KeyEmpty | Error::KeyTooLong { .. } => (Exit::Usage, "bad_key", None),
             Error::ValueTooLong { .. } => (Exit::Usage, "value_too_long", None),
             Error::InvalidOption { .. } => (Exit::Usage, "usage", None),

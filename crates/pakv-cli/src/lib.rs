@@ -17,6 +17,7 @@ mod parse;
 mod progress;
 mod run;
 mod shell;
+mod trace;
 mod transfer;
 mod verb;
 

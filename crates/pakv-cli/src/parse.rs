@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
+use pakv::Durability;
 
 const DURATION_EXAMPLES: &str = "write it like 500ms, 90s, 15m, 1h30m or 7d";
 
@@ -48,6 +49,18 @@ pub(crate) fn integer(text: &str) -> Result<i64, String> {
 /// How many.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "write a whole number, 0 or more".to_string())
+}
+
+/// When a write is acknowledged.
+pub(crate) fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "sync" => Ok(Durability::Sync),
+        "buffered" => Ok(Durability::Buffered),
+        _ => match ttl(text) {
+            Ok(every) => Ok(Durability::Interval(every)),
+            Err(_) => Err("write sync, buffered or a duration such as 100ms".to_string()),
+        },
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

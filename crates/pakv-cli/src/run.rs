@@ -10,7 +10,7 @@ use crate::args::{Cli, OutputForm, ShellArgs, Verb};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::verb;
+use crate::{trace, verb};
 
 /// Runs the program with its arguments, the program's name first.
 pub(crate) fn run(argv: Vec<OsString>) -> Exit {
@@ -32,6 +32,9 @@ pub(crate) fn run(argv: Vec<OsString>) -> Exit {
         let _ = write!(anstream::stderr(), "{}", Cli::command().render_help().ansi());
         return Exit::Usage;
     };
+    if cli.global.verbose {
+        trace::show();
+    }
     let mut cx = Context::new(&cli.global);
     let result = verb::run(&verb, &mut cx);
     finish(result, &mut cx)

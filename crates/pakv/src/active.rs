@@ -170,6 +170,8 @@ impl Core {
         index.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
         drop(index);
         drop(catalog);
+        let (sealed, bytes) = (active.segment.id.0, active.bytes);
+        tracing::debug!(segment = sealed, bytes, records = active.records, "sealed a segment");
         let prepared = active.prepared.in_next_segment();
         let next_seqno = active.next_seqno;
         *active = Active { prepared, ..Active::new(segment, first_record, next_seqno)? };

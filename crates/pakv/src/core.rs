@@ -227,6 +227,8 @@ impl Core {
 
     pub(crate) fn stats(&self) -> Result<Stats> {
         self.check_open()?;
+        // What has expired is counted key by key: whoever asks each second pays for each once.
+        self.sweep();
         let now_ms = self.now_ms();
         // Before the index is locked: the order of locks.
         let manifest_bytes = self.catalog.lock().encode().map_or(0, |bytes| bytes.len() as u64);

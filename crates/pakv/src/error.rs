@@ -75,6 +75,23 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A backup or a restore into the directory was interrupted before it was whole. Nothing that was
+    /// there before is lost; make it again.
+    #[error("the backup in {} was interrupted before it was whole", path.display())]
+    BackupUnfinished {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// The directory cannot take this backup or restore. Nothing in it was changed.
+    #[error("nothing was written to {}: {reason}", path.display())]
+    TargetRefused {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and what to do instead.
+        reason: &'static str,
+    },
+
     /// A file of the store has a format version that this build does not know. Nothing was touched.
     #[error("{} has format version {found}; this build reads version {supported}", path.display())]
     UnknownFormat {

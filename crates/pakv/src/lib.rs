@@ -35,6 +35,11 @@
 //! # What it costs
 //! All keys are in memory, with some 60 bytes each for their place; values are not.
 //!
+//! # What it tells
+//! [`tracing`](https://docs.rs/tracing) events of the target `pakv`, for whoever installs a
+//! subscriber: an open and what it mended, segments that are sealed, compactions, slow syncs, and why
+//! a store was poisoned. Nothing in the way of a get or a set.
+//!
 //! # Errors
 //! One enum, [`Error`]; "not found" is not one of them. After a failed write or sync a store is
 //! *poisoned*: it answers reads and refuses writes until it is opened again.
@@ -53,6 +58,7 @@
 )]
 
 mod active;
+pub mod backup;
 mod batch;
 mod check;
 mod clock;

@@ -10,11 +10,15 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::planted::{Bug, planted};
 use crate::storage::{Lock, Mapping, PathKind, Storage, StorageFile};
 use crate::sync::{Mutex, OnceLock};
+
+/// A sync that takes this long is told: writers wait for it.
+const SLOW_SYNC: Duration = Duration::from_millis(500);
 
 /// Why a store refuses writes, once it does.
 #[derive(Debug, Default)]
@@ -26,7 +30,9 @@ impl Poison {
         if planted(Bug::NoPoison) {
             return;
         }
-        let _ = self.0.set(reason);
+        if self.0.set(reason).is_ok() {
+            tracing::error!(reason = self.reason(), "poisoned: writes are refused from here on");
+        }
     }
 
     pub(crate) fn reason(&self) -> Option<&str> {
@@ -74,7 +80,12 @@ fn sync_once(poison: &Poison, path: &Path, sync: impl Fn() -> io::Result<()>) ->
     if let Some(reason) = poison.reason() {
         return Err(io::Error::other(Refused { reason: reason.to_string() }));
     }
+    let started = Instant::now();
     let result = sync();
+    let took = started.elapsed();
+    if took >= SLOW_SYNC {
+        tracing::warn!(path = %path.display(), ?took, "a slow sync");
+    }
     if result.is_err() && planted(Bug::RetryFailedSync) {
         return sync();
     }
@@ -108,6 +119,10 @@ impl Storage for FailStop {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.storage.rename(from, to)
+    }
+
+    fn link(&self, name: &str, target: &Path, to: &str) -> io::Result<()> {
+        self.storage.link(name, target, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -164,6 +164,12 @@ impl Entry {
         self.page.found(self.index).0.expires_at_ms()
     }
 
+    /// How many bytes its record takes on the disk: key, value and some ten to twenty more. From
+    /// memory.
+    pub fn record_bytes(&self) -> u64 {
+        self.page.found(self.index).0.location.length.into()
+    }
+
     /// The sequence number of the write that set it.
     pub fn seqno(&self) -> u64 {
         self.page.found(self.index).0.seqno

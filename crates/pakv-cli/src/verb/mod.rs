@@ -13,6 +13,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{parse, shell};
 
+mod backup;
+mod bench;
 mod check;
 mod compact;
 mod dump;
@@ -51,6 +53,9 @@ pub(crate) fn run(verb: &Verb, cx: &mut Context) -> Result<Exit, Failure> {
         Verb::Check(args) => check::run(cx, args),
         Verb::Repair(args) => repair::run(cx, args),
         Verb::Dump(args) => dump::run(cx, args),
+        Verb::Backup(args) => backup::run(cx, args),
+        Verb::Restore(args) => backup::restore(cx, args),
+        Verb::Bench(args) => bench::run(cx, args),
         Verb::Shell(args) => shell::run(cx, args),
         Verb::Completions(args) => generate::completions(cx, args),
         Verb::Man(args) => generate::man(cx, args),

@@ -39,6 +39,8 @@ macro_rules! sessions {
 }
 
 sessions! {
+    backup,
+    bench,
     check,
     exit_codes,
     expiry,
@@ -52,6 +54,8 @@ sessions! {
     rm,
     scan,
     stats_compact,
+    stats_watch_top,
+    verbose,
     watch,
 }
 

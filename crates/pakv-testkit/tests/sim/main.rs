@@ -1,6 +1,7 @@
 //! Crashes on a simulated disk: the quick part of what `crash_soak` does for hours, and the proof
 //! that it would notice.
 
+mod backup;
 mod beside;
 mod clock;
 mod disk;

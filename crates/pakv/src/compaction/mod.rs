@@ -205,6 +205,9 @@ fn run(
     progress: &mut dyn FnMut(CompactionProgress),
 ) -> Result<CompactionReport> {
     let started = Instant::now();
+    let span = tracing::info_span!("compaction", store = %core.storage.path().display());
+    let _in_it = span.enter();
+    tracing::info!(segments = inputs.len(), "compaction begins");
     core.compaction_stats.lock().running = true;
     let result = run_to_end(core, inputs, throttle, progress);
     let mut stats = core.compaction_stats.lock();
@@ -212,6 +215,12 @@ fn run(
     match result {
         Ok(mut report) => {
             report.duration = started.elapsed();
+            tracing::info!(
+                bytes_before = report.bytes_before,
+                bytes_after = report.bytes_after,
+                took = ?report.duration,
+                "compaction ends"
+            );
             stats.runs += 1;
             stats.bytes_written += report.bytes_after;
             stats.bytes_reclaimed += report.bytes_reclaimed();
@@ -221,7 +230,10 @@ fn run(
         Err(error) => {
             // Waiting would not help.
             core.pressure.release();
-            if !matches!(error, Error::Closed) {
+            if matches!(error, Error::Closed) {
+                tracing::info!("compaction ends, the store is being closed");
+            } else {
+                tracing::warn!(%error, "compaction failed");
                 stats.last_error = Some(error.to_string());
             }
             Err(error)

@@ -1,14 +1,17 @@
 //! Running a store: sync, compaction, figures, closing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Db;
+use crate::backup::{self, BackupProgress, BackupReport};
 use crate::compaction;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
 use crate::options::{Durability, validate_durability};
 use crate::stats::{CompactionProgress, CompactionReport, RecoveryReport, Stats};
+use crate::storage::{OsStorage, Storage};
 
 impl Db {
     /// Makes everything acknowledged so far durable, whatever its durability was.
@@ -100,7 +103,79 @@ impl Db {
         self.core().housekeep(None, true)
     }
 
-    /// The store in figures. Costs no more than looking at each segment's.
+    /// Backs the store up into the directory `dir`, while it is open and being written to. The backup
+    /// is itself a store: it can be opened, or brought back with
+    /// [`backup::restore`](crate::backup::restore).
+    ///
+    /// It holds every write that was acknowledged before the call, and all writes up to one sequence
+    /// number and none after it; batches are whole. When this returns it is on the disk: it survives
+    /// power loss, whatever the durability of the writes was.
+    ///
+    /// Sealed segments are not copied but linked (one file, two names), which takes no space and no
+    /// time to speak of. Where the directory is on another file system, or links are refused, they
+    /// are copied. Of the active segment, at most one segment's size, the records are always copied.
+    /// A linked file is never written to again, by the store or by whoever opens the backup; but
+    /// damage by the disk meets both, so keep a copy elsewhere too.
+    ///
+    /// Into a directory that holds an earlier backup of the same store, only segments that it lacks
+    /// are brought, and those that the store no longer has are removed. Interrupted at any point, it
+    /// opens as the earlier backup or as the new one; a first one that was interrupted is refused
+    /// with [`Error::BackupUnfinished`] until it is made again.
+    ///
+    /// Sealed segments are not read here, so damage that they have goes along: a restore finds it.
+    ///
+    /// ```
+    /// use pakv::{Db, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (path, copy) = (dir.path().join("store"), dir.path().join("copy"));
+    /// let db = Db::open(&path)?;
+    /// db.set("name", "pakv")?;
+    /// let report = db.backup(&copy)?;
+    /// assert_eq!(report.seqno, 1);
+    /// db.set("name", "changed since")?;
+    /// let copy = Options::new().read_only(true).open(&copy)?;
+    /// assert_eq!(copy.get("name")?.as_deref(), Some(&b"pakv"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TargetRefused`] where the directory holds another store, or a backup that was opened
+    /// for writing or is of another past; [`Error::InUse`] where somebody has it open;
+    /// [`Error::ManifestMissing`] where it holds what is left of a store. [`Error::Corrupt`] where a
+    /// record of the active segment is damaged. [`Error::Io`]; [`Error::Poisoned`] (open the store
+    /// again, or use [`backup::take`](crate::backup::take)); [`Error::Closed`].
+    pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport> {
+        self.backup_with(dir, |_| ())
+    }
+
+    /// As [`Db::backup`], telling `progress` how far it has come.
+    ///
+    /// # Errors
+    /// As [`Db::backup`].
+    pub fn backup_with(
+        &self,
+        dir: impl AsRef<Path>,
+        progress: impl FnMut(BackupProgress),
+    ) -> Result<BackupReport> {
+        self.backup_storage(Arc::new(OsStorage::new(dir.as_ref())), progress)
+    }
+
+    /// The same, into a directory behind another [`Storage`]: a simulated disk in tests.
+    ///
+    /// # Errors
+    /// As [`Db::backup`].
+    pub fn backup_storage(
+        &self,
+        target: Arc<dyn Storage>,
+        mut progress: impl FnMut(BackupProgress),
+    ) -> Result<BackupReport> {
+        backup::of_open(self.core(), &target, &mut progress)
+    }
+
+    /// The store in figures. Costs no more than looking at each segment's, and at each key that has
+    /// expired since it was last asked: cheap enough to be asked each second, however many keys
+    /// there are.
     ///
     /// ```
     /// use pakv::Db;

@@ -19,7 +19,7 @@ pub(crate) struct Manifest {
     /// tombstones' included.
     pub(crate) next_seqno: SeqNo,
     pub(crate) sealed: Vec<SealedSegment>,
-    /// `None` in a store whose creation was interrupted.
+    /// `None` in a store whose creation was interrupted, and in a backup.
     pub(crate) active: Option<ActiveSegment>,
 }
 

@@ -24,6 +24,8 @@ pub(crate) const PREAMBLE_BYTES: usize = 16;
 
 pub(crate) const LOCK_NAME: &str = "LOCK";
 pub(crate) const MANIFEST_NAME: &str = "MANIFEST";
+/// Says that a first backup into the directory has not come to its manifest.
+pub(crate) const BACKUP_UNFINISHED_NAME: &str = "BACKUP-UNFINISHED";
 /// What a file is called until it is complete and renamed.
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 

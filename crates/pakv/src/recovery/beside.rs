@@ -40,6 +40,18 @@ pub(crate) fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result
     Ok(finish(options, catalog, loaded, None, None, report))
 }
 
+/// The active segment as it is at this moment, beside a live writer too: up to its last whole batch.
+pub(crate) fn active_as_it_is(
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+) -> Result<Option<SegmentState>> {
+    let Some(active) = catalog.active else { return Ok(None) };
+    let mut loaded = Loaded::default();
+    let mut report = RecoveryReport::default();
+    replay::look_at_active(storage, catalog, active, &mut loaded, &mut report)?;
+    Ok(loaded.segments.remove(&active.segment))
+}
+
 /// Reads the manifest, and by `read` what it lists; once more with the manifest of that moment
 /// where files have vanished or changed under it. Returns the manifest with which it went well.
 ///

@@ -204,6 +204,8 @@ pub(crate) fn load_segment(
                 }
             };
             gathered.check_agrees_with(sealed, &segment, first_record)?;
+            let written = hint_bytes.is_some();
+            tracing::warn!(segment = id.0, written, "a hint was lost or wrong and is rebuilt");
             (hint_bytes, true)
         }
     };

@@ -19,8 +19,8 @@ use crate::core::Recovered;
 use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::format::{
-    LOCK_NAME, MANIFEST_NAME, OwnFile, PREAMBLE_BYTES, SEGMENT_ID_MAX, SEQNO_MAX, SegmentId, SeqNo,
-    StoreId, own_file,
+    BACKUP_UNFINISHED_NAME, LOCK_NAME, MANIFEST_NAME, OwnFile, PREAMBLE_BYTES, SEGMENT_ID_MAX,
+    SEQNO_MAX, SegmentId, SeqNo, StoreId, own_file,
 };
 use crate::index::{Index, SegmentState};
 use crate::manifest;
@@ -28,8 +28,8 @@ use crate::options::Options;
 use crate::segment::Segment;
 use crate::stats::RecoveryReport;
 use crate::storage::{Lock, LockGuard, PathKind, Storage};
-pub(crate) use beside::{News, start_over, whats_new};
-pub(crate) use load::{Gathered, Loaded};
+pub(crate) use beside::{News, active_as_it_is, start_over, whats_new};
+pub(crate) use load::{Gathered, Loaded, open_listed};
 
 /// How often the lock is tried while it is waited for.
 const LOCK_POLL: Duration = Duration::from_millis(5);
@@ -41,6 +41,8 @@ const NUMBERS_AHEAD: u32 = 1 << 20;
 /// Opens or creates the store.
 pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
     let started = Instant::now();
+    let span = tracing::info_span!("open", store = %storage.path().display());
+    let _in_it = span.enter();
     let creating = options.create && !options.read_only;
     let path = storage.path();
     match storage.kind().map_err(Error::io("open", path))? {
@@ -60,7 +62,17 @@ pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Reco
     } else {
         writable(options, storage)?
     };
-    recovered.report.duration = started.elapsed();
+    let report = &mut recovered.report;
+    report.duration = started.elapsed();
+    tracing::info!(
+        read_only = options.read_only,
+        created = report.created,
+        keys = report.keys,
+        segments = report.segments,
+        orphans_removed = report.orphans_removed,
+        took = ?report.duration,
+        "opened"
+    );
     Ok(recovered)
 }
 
@@ -126,7 +138,7 @@ fn finish(
     Recovered { report, catalog, index, active, lock }
 }
 
-fn lock(options: &Options, storage: &dyn Storage) -> Result<LockGuard> {
+pub(crate) fn lock(options: &Options, storage: &dyn Storage) -> Result<LockGuard> {
     let started = Instant::now();
     let path = storage.path().join(LOCK_NAME);
     loop {
@@ -142,8 +154,11 @@ fn lock(options: &Options, storage: &dyn Storage) -> Result<LockGuard> {
 }
 
 /// A directory without a manifest becomes a store only if it holds nothing that a store would.
-fn check_may_create(storage: &dyn Storage, create: bool) -> Result<()> {
+pub(crate) fn check_may_create(storage: &dyn Storage, create: bool) -> Result<()> {
     let path = storage.path().to_path_buf();
+    if storage.open(BACKUP_UNFINISHED_NAME, false).is_ok() {
+        return Err(Error::BackupUnfinished { path });
+    }
     let names = storage.list().map_err(Error::io("list", path.as_path()))?;
     let is_segment = |name: &std::ffi::OsString| {
         matches!(name.to_str().and_then(own_file), Some(OwnFile::Log(_) | OwnFile::Hint(_)))

@@ -49,6 +49,10 @@ pub(crate) fn replay_active(
 ) -> Result<Active> {
     let mut replayed = replay(storage, catalog, active, Reader::Owner, report)?;
     let Replayed { file_bytes, good_bytes, known_synced, .. } = replayed;
+    if report.bytes_cut > 0 {
+        let (segment, bytes) = (active.segment.0, report.bytes_cut);
+        tracing::warn!(segment, bytes, kept = good_bytes, "a torn tail is cut");
+    }
     make_durable(&replayed.segment, known_synced, good_bytes, file_bytes)?;
     // Only now: the tail is cut and nothing is written again.
     replayed.segment =

@@ -74,6 +74,13 @@ pub trait Storage: Send + Sync + Debug {
     fn open(&self, name: &str, writable: bool) -> io::Result<Arc<dyn StorageFile>>;
     /// Renames a file over another, atomically.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file that does not change any more a second name, `to` in the directory `target`,
+    /// where there must be none of that name. Not every storage can, nor every pair of directories:
+    /// whoever is refused copies.
+    fn link(&self, name: &str, target: &Path, to: &str) -> io::Result<()> {
+        let _ = (name, target, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creates, renames and removals durable.

@@ -150,6 +150,10 @@ impl Storage for OsStorage {
         std::fs::rename(self.file(from), self.file(to))
     }
 
+    fn link(&self, name: &str, target: &Path, to: &str) -> io::Result<()> {
+        std::fs::hard_link(self.file(name), target.join(to))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.file(name))
     }

@@ -2,6 +2,7 @@
 //! a small machine.
 
 mod background; // pace and end of the background threads, and when one of them fails
+mod backup; // beside writers and compaction, incremental, refused, restored
 mod check; // what check finds and what it does not take for damage; what repair decides
 mod concurrent; // readers, writers, transactions, snapshots and compaction together
 mod conditions; // compare-and-set, update, batches, transactions
@@ -16,6 +17,7 @@ mod limits; // each limit below, at and above it
 mod locking; // one writer; readers beside it that write nothing
 mod mapping; // files read through memory while they grow
 mod model; // random operations against the reference model
+mod observed; // what a subscriber of tracing is told
 mod prefix; // what a snapshot sees is a prefix of the order of writes
 mod prepared; // zeros behind the records of a synced store
 mod readers; // a reader beside a writer moves on

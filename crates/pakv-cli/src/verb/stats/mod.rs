@@ -1,6 +1,9 @@
 //! `stats`: the state of the store in figures, for people with a bar for each segment, for programs
 //! as JSON.
 
+mod top;
+mod watch;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
@@ -19,22 +22,41 @@ const LIVE: Style = AnsiColor::Green.on_default();
 const GARBAGE: Style = AnsiColor::Yellow.on_default();
 const BAR_CELLS: usize = 40;
 
+/// What is shown to people and what to programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+}
+
 pub(super) fn run(cx: &mut Context, args: &StatsArgs) -> Result<Exit, Failure> {
+    let is_json = args.json || cx.form == OutputForm::Json;
+    let form = if is_json { Form::Json } else { Form::Text };
+    if let Some(limit) = args.top {
+        return top::run(cx, form, limit);
+    }
+    if args.watch {
+        return watch::run(cx, form);
+    }
     let store = cx.reader()?;
     let stats = store.stats()?;
     store.close()?;
-    if args.json || cx.form == OutputForm::Json {
-        let json = serde_json::to_string(&StatsJson::from(&stats))
-            .map_err(|error| Failure::failed("failed", error.to_string()))?;
-        writeln!(cx.out, "{json}")?;
-    } else {
-        let text = describe(&stats, cx.out.color);
-        cx.out.write_all(text.as_bytes())?;
+    match form {
+        Form::Json => writeln!(cx.out, "{}", json(&stats)?)?,
+        Form::Text => {
+            write!(cx.out, "{}{}", summary(&stats), segments(&stats, cx.out.color))?;
+        }
     }
     Ok(Exit::Done)
 }
 
-fn describe(stats: &Stats, color: bool) -> String {
+fn json(stats: &Stats) -> Result<String, Failure> {
+    serde_json::to_string(&StatsJson::from(stats))
+        .map_err(|error| Failure::failed("failed", error.to_string()))
+}
+
+/// All but the segments, a line each.
+fn summary(stats: &Stats) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a String cannot fail.
@@ -74,6 +96,12 @@ fn describe(stats: &Stats, color: bool) -> String {
     if let Some(reason) = &stats.poisoned {
         line("poisoned", reason.clone());
     }
+    text
+}
+
+/// A bar for each segment.
+fn segments(stats: &Stats, color: bool) -> String {
+    let mut text = String::new();
     let (live, garbage) = if color { (LIVE, GARBAGE) } else { (Style::new(), Style::new()) };
     let _ = writeln!(text, "\nsegments ({live}█{live:#} live, {garbage}░{garbage:#} garbage)");
     let largest = stats.segments.iter().map(|segment| segment.bytes).max().unwrap_or(0);
