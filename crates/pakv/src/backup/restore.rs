@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{BackupProgress, How, of_directory};
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::check::Finding;
+use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::storage::{OsStorage, Storage};
 
@@ -30,8 +29,8 @@ pub struct RestoreReport {
 }
 
 /// Makes a store in the directory `dir` out of the backup in the directory `backup`, which is not
-/// changed. Every record's checksum is verified as it is copied, and then the new store is opened
-/// and every value read. Nothing is shared between the two.
+/// changed. Every record's checksum is verified as it is copied, and then the new store is
+/// [checked](crate::check()) and every value read. Nothing is shared between the two.
 ///
 /// When this returns the store is durable. Interrupted, or failed, `dir` says that it is not
 /// finished when it is opened, and can be restored into again.
@@ -75,10 +74,13 @@ pub fn restore(
     })
 }
 
-/// The one place where a new store is looked at as a whole: opens it and reads everything that a
-/// get can reach. Returns how many keys there are, and the bytes of keys and values.
+/// Checks the new store, and reads everything that a get can reach. Returns how many keys there are,
+/// and the bytes of keys and values.
 fn verify_store(storage: Arc<dyn Storage>) -> Result<(u64, u64)> {
     let db = Options::new().read_only(true).open_storage(storage)?;
+    if let Some(Finding { path, offset, reason, .. }) = db.check()?.findings.into_iter().next() {
+        return Err(Error::corrupt(&path, offset, reason));
+    }
     let (mut keys, mut bytes) = (0, 0);
     for entry in db.scan()? {
         let (key, value) = entry.into_pair()?;

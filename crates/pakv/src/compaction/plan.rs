@@ -187,7 +187,9 @@ pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Poli
     let needed = as_f64(space.total) - space.bound(policy);
     let in_reach: u64 = candidates.iter().map(|(_, gain, _)| gain).sum();
     let in_active = pins.reclaimable(active);
-    if over_bound && as_f64(in_reach) < needed && in_active >= policy.min_garbage_bytes / 2 {
+    // With nothing in it to gain there is nothing to seal it for, whatever the options say.
+    let worth_a_seal = (policy.min_garbage_bytes / 2).max(1);
+    if over_bound && as_f64(in_reach) < needed && in_active >= worth_a_seal {
         return Plan::SealActive;
     }
     let run_bytes = space.run_bytes(policy);
@@ -344,6 +346,16 @@ mod tests {
         let sealed = [segment(1, 64 * MIB, 64 * MIB, 0, (1, 100))];
         let active = segment(2, MIB, MIB, 0, (101, 110));
         assert_eq!(plan(&sealed, &active, &policy()), Plan::Nothing);
+    }
+
+    /// A bound that cannot be kept and no least garbage: the active segment was sealed again and
+    /// again, with nothing in it, and the sealed ones never compacted.
+    #[test]
+    fn an_active_segment_without_garbage_is_not_sealed_for_it() {
+        let policy = Policy { min_garbage_bytes: 0, space_amplification: 1.05, ..policy() };
+        let sealed = [segment(1, MIB, MIB / 2, 0, (1, 100))];
+        let active = segment(2, MIB, MIB, 0, (101, 200));
+        assert_eq!(plan(&sealed, &active, &policy), compact(&[1]));
     }
 
     #[test]

@@ -19,12 +19,15 @@ const HEAD_EVERY: u64 = 20;
 
 /// Goes on until the process is ended or the reader of its output has gone.
 pub(super) fn run(cx: &mut Context, form: Form) -> Result<Exit, Failure> {
+    let store = cx.reader()?;
     let mut last: Option<(Instant, u64)> = None;
     // How many lines of a terminal are to be written over.
     let mut drawn = 0;
     for round in 0_u64.. {
         let started = Instant::now();
-        let stats = look(cx)?;
+        // What another process has written since; a shell's own store is as it is.
+        store.refresh()?;
+        let stats = store.stats()?;
         let writes = last.map(|(at, seqno)| per_second(stats.seqno - seqno.min(stats.seqno), at));
         last = Some((started, stats.seqno));
         match form {
@@ -50,14 +53,6 @@ pub(super) fn run(cx: &mut Context, form: Form) -> Result<Exit, Failure> {
         std::thread::sleep(EVERY.saturating_sub(started.elapsed()));
     }
     Ok(Exit::Done)
-}
-
-/// The store as it is now. A shell's is open; one that another process writes to is looked at anew.
-fn look(cx: &mut Context) -> Result<Stats, Failure> {
-    let store = cx.reader()?;
-    let stats = store.stats()?;
-    store.close()?;
-    Ok(stats)
 }
 
 const HEAD: &str = "        keys       live    garbage    on disk  ratio  segments    writes/s";
