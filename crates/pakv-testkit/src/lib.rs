@@ -36,6 +36,7 @@ pub mod power;
 pub mod script;
 pub mod sim;
 mod store;
+pub mod timing;
 mod watch;
 
 pub use model::Model;

@@ -11,9 +11,10 @@ use std::error::Error;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pakv::{Db, Durability, Options};
+use pakv_testkit::timing::{age, now_ns, spread};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -128,25 +129,6 @@ fn write(dir: &Path, keys: u64) -> Outcome<()> {
     Ok(())
 }
 
-fn now_ns() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
-}
-
-/// How long ago a stamp was written, in seconds.
-fn age(stamp: &[u8]) -> Option<f64> {
-    let stamp: u128 = std::str::from_utf8(stamp).ok()?.parse().ok()?;
-    Some(now_ns().saturating_sub(stamp) as f64 / 1e9)
-}
-
 fn since(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64()
-}
-
-fn spread(seconds: &mut [f64]) -> String {
-    seconds.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let index = (seconds.len() as f64 * share) as usize;
-        seconds.get(index.min(seconds.len().saturating_sub(1))).map_or(0.0, |value| value * 1e3)
-    };
-    format!("p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms", at(0.5), at(0.99), at(1.0))
 }
