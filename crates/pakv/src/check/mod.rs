@@ -414,16 +414,21 @@ impl<'a> Check<'a> {
         let given_out =
             manifest.as_ref().map_or(0, |manifest| manifest.next_seqno.saturating_sub(1));
         let seen = self.loaded.newest_seqno.max(given_out);
+        let active = manifest.iter().filter_map(|manifest| Some(manifest.active?.segment));
+        let listed: HashSet<SegmentId> = listed.into_keys().chain(active).collect();
+        if self.moved && manifest.is_some() {
+            // What deleted their keys may have been compacted away with them, unread.
+            self.loaded.keep_keys(&listed);
+        }
         let (keydir, _) = std::mem::take(&mut self.loaded).into_parts();
         name_newest(&mut self.report.findings, &keydir);
         self.count(&keydir);
         self.report.orphans = self.orphans(manifest.as_ref())?;
-        if let (Some(core), Some(manifest), true) = (core, &manifest, self.report.is_sound()) {
-            let active_id = manifest.active.map(|active| active.segment);
+        if let (Some(core), Some(_), true) = (core, &manifest, self.report.is_sound()) {
             let log = keydir::Log {
                 keydir: &keydir,
                 seen,
-                listed: listed.into_keys().chain(active_id).collect(),
+                listed,
                 tombstone_bytes: self.tombstone_bytes(&others),
                 moved: self.moved,
             };

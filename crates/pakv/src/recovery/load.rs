@@ -77,12 +77,17 @@ impl Loaded {
         if gone.is_empty() {
             return;
         }
-        for key in self.keydir.keys_in(|segment| gone.contains(&segment)) {
-            self.keydir.remove(&key);
-        }
+        self.keep_keys(listed);
         for id in gone {
             self.segments.remove(&id);
             self.keydir.forget_segment(id);
+        }
+    }
+
+    /// Forgets the keys that point into segments that are not in `listed`.
+    pub(crate) fn keep_keys(&mut self, listed: &HashSet<SegmentId>) {
+        for key in self.keydir.keys_in(|segment| !listed.contains(&segment)) {
+            self.keydir.remove(&key);
         }
     }
 
