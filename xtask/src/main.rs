@@ -1,5 +1,8 @@
-//! The long checks, each one command: `cargo xtask soak`, `planted` and `coverage`.
+//! The long checks, each one command: `cargo xtask soak`, `planted` and `coverage`; and what is made
+//! from the sources: `assets` and `book`.
 
+mod assets;
+mod book;
 mod coverage;
 mod layers;
 mod planted;
@@ -11,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "The long checks of pakv")]
+#[command(name = "cargo xtask", about = "The long checks of pakv, its manual pages, its book")]
 struct Args {
     #[command(subcommand)]
     task: Task,
@@ -25,6 +28,10 @@ enum Task {
     Planted(planted::Args),
     /// Measures which lines and branches of the engine the whole suite reaches
     Coverage(coverage::Args),
+    /// Writes manual pages, completions and the book's command reference
+    Assets,
+    /// Builds the book with mdBook (target/book) and follows its links
+    Book,
 }
 
 /// What came of a task.
@@ -43,6 +50,8 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::run(&args),
         Task::Planted(args) => planted::run(&args),
         Task::Coverage(args) => coverage::run(&args),
+        Task::Assets => assets::run(),
+        Task::Book => book::run(),
     };
     match outcome {
         Ok(Verdict::Passed) => ExitCode::SUCCESS,

@@ -62,7 +62,8 @@ sessions! {
 #[test]
 fn readme_and_documentation() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for file in markdown_in(&root).into_iter().chain(markdown_in(&root.join("docs"))) {
+    let directories = [root.clone(), root.join("docs"), root.join("book/src")];
+    for file in directories.iter().flat_map(|directory| markdown_in(directory)) {
         replay(&file);
     }
 }
