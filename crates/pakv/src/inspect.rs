@@ -2,6 +2,8 @@
 //! curious.
 
 mod dump;
+#[cfg(test)]
+mod example;
 pub(crate) mod scan;
 pub(crate) mod walk;
 

@@ -5,8 +5,6 @@
 //! A length read from a file is compared with the bytes that are there before anything is allocated
 //! or sliced.
 
-#[cfg(test)]
-mod example;
 pub(crate) mod frame;
 pub(crate) mod hint;
 pub(crate) mod manifest;

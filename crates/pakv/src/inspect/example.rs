@@ -1,12 +1,11 @@
 //! Renders the worked example of `docs/format.md` from the real encoders, so that the page cannot
 //! be wrong.
 
-use super::hint::{HintEncoder, HintEntry, HintKind};
-use super::manifest::{ActiveSegment, Manifest, SealedSegment};
-use super::record::{Op, Record, encode_segment_start};
+use crate::format::hint::{HintEncoder, HintEntry, HintKind};
+use crate::format::manifest::{ActiveSegment, Manifest, SealedSegment};
+use crate::format::record::{Op, Record, encode_segment_start};
+use crate::format::{FileKind, PREAMBLE_BYTES, SegmentId, StoreId, frame, salt};
 use crate::inspect::{self, Part};
-
-use super::{FileKind, PREAMBLE_BYTES, SegmentId, StoreId, frame, salt};
 
 const STORE: StoreId = StoreId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 const SEGMENT: SegmentId = SegmentId(1);
