@@ -1,6 +1,7 @@
 //! How bytes become text: escaping for terminals, JSON for programs, sizes for people. Pure.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -152,6 +153,11 @@ pub(crate) fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A duration as machines are told it: whole milliseconds, rounded down.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A count with its noun: 1 key, 2,000 keys. Nouns whose plural is not an added s are not used.

@@ -9,7 +9,7 @@ use crate::args::{BackupArgs, OutputForm, RestoreArgs};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{JsonLine, count, counted, size};
+use crate::output::{JsonLine, count, counted, size, whole_ms};
 use crate::progress::Progress;
 
 pub(super) fn run(cx: &mut Context, args: &BackupArgs) -> Result<Exit, Failure> {
@@ -102,8 +102,4 @@ fn restore_json(dir: &Path, report: &RestoreReport) -> String {
         .field("bytes", report.bytes)
         .field("duration_ms", whole_ms(report.duration))
         .into_string()
-}
-
-fn whole_ms(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

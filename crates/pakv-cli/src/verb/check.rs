@@ -8,7 +8,7 @@ use crate::args::{CheckArgs, OutputForm};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, key_name};
-use crate::output::{JsonLine, count, counted, escape_line, size};
+use crate::output::{JsonLine, count, counted, escape_line, size, whole_ms};
 use crate::progress::Progress;
 
 /// So many keys are named in a line for people; JSON has all of them.
@@ -90,7 +90,7 @@ fn write_json(cx: &mut Context, report: &CheckReport) -> Result<(), Failure> {
         .field("bytes_read", report.bytes_read)
         .field("tail_bytes", report.tail_bytes)
         .field("orphans", report.orphans.len())
-        .field("duration_ms", u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX));
+        .field("duration_ms", whole_ms(report.duration));
     writeln!(cx.out, "{}", line.into_string())?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::args::{CompactArgs, OutputForm};
 use crate::context::{self, Context, Creates};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{JsonLine, counted, size};
+use crate::output::{JsonLine, counted, size, whole_ms};
 
 pub(super) fn run(cx: &mut Context, _args: &CompactArgs) -> Result<Exit, Failure> {
     let store = cx.writer(Creates::No)?;
@@ -21,7 +21,7 @@ pub(super) fn run(cx: &mut Context, _args: &CompactArgs) -> Result<Exit, Failure
             .field("segments_out", report.segments_out)
             .field("records_copied", report.records_copied)
             .field("tombstones_dropped", report.tombstones_dropped)
-            .field("duration_ms", u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX));
+            .field("duration_ms", whole_ms(report.duration));
         writeln!(cx.out, "{}", line.into_string())?;
     } else if report.segments_in == 0 {
         writeln!(cx.out, "nothing to give back: the store holds no garbage")?;

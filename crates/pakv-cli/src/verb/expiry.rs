@@ -11,7 +11,7 @@ use crate::args::{ExpireArgs, OutputForm, PersistArgs, TtlArgs};
 use crate::context::{Context, Creates};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::JsonLine;
+use crate::output::{JsonLine, whole_ms};
 
 pub(super) fn ttl(cx: &mut Context, args: &TtlArgs) -> Result<Exit, Failure> {
     let key = key_of(&args.key)?;
@@ -78,10 +78,6 @@ fn in_the_future(at: SystemTime) -> Result<SystemTime, Failure> {
 fn human(left: Duration) -> String {
     let signed = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
     format!("{signed:#}")
-}
-
-fn whole_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::args::{OutputForm, RepairArgs};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{JsonLine, counted, size};
+use crate::output::{JsonLine, counted, size, whole_ms};
 use crate::progress::Progress;
 
 pub(super) fn run(cx: &mut Context, args: &RepairArgs) -> Result<Exit, Failure> {
@@ -38,7 +38,7 @@ pub(super) fn run(cx: &mut Context, args: &RepairArgs) -> Result<Exit, Failure> 
             .field("left_out", report.left_out.len())
             .field("orphans", &report.orphans)
             .field("doubts", &report.doubts)
-            .field("duration_ms", u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX));
+            .field("duration_ms", whole_ms(report.duration));
         writeln!(cx.out, "{}", line.into_string())?;
         return Ok(Exit::Done);
     }

@@ -101,10 +101,7 @@ pub(crate) fn run_forced(
 
 /// Whether a rest would find something to do.
 pub(crate) fn is_over_at_rest(core: &Core) -> bool {
-    let mut space = Space::default();
-    let (sealed, active) = facts(core);
-    sealed.iter().chain(&active).for_each(|facts| space.add(facts));
-    space.is_over_bound(&pressure::policy(core, true))
+    space(core).is_over_bound(&pressure::policy(core, true))
 }
 
 /// Builds the hint of every sealed segment that has none and should.
@@ -182,6 +179,14 @@ fn facts(core: &Core) -> (Vec<SegmentFacts>, Option<SegmentFacts>) {
     let sealed = index.segments.values().filter(|state| state.sealed && !state.damaged);
     let active = index.segments.values().find(|state| !state.sealed);
     (sealed.map(facts_beside).collect(), active.map(facts_beside))
+}
+
+/// What the segments take together.
+fn space(core: &Core) -> Space {
+    let mut space = Space::default();
+    let (sealed, active) = facts(core);
+    sealed.iter().chain(&active).for_each(|facts| space.add(facts));
+    space
 }
 
 fn facts_of(state: &SegmentState) -> SegmentFacts {

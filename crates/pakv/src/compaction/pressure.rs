@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::{Policy, Space};
+use super::plan::Policy;
 use crate::core::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::thread;
@@ -107,9 +107,7 @@ pub(crate) fn policy(core: &Core, resting: bool) -> Policy {
 /// from it for writers. Returns the pressure.
 pub(crate) fn look(core: &Core, reclaimed: u64) -> f64 {
     let policy = policy(core, false);
-    let mut space = Space::default();
-    let (sealed, active) = super::facts(core);
-    sealed.iter().chain(&active).for_each(|facts| space.add(facts));
+    let space = super::space(core);
     let pressure = space.pressure(&policy, reclaimed);
     let segment_bytes = space.segment_bytes(&policy);
     core.pressure.segment_bytes.store(segment_bytes, Ordering::Relaxed);

@@ -11,10 +11,9 @@
 //! Invariants:
 //! - No key is there in more than one layer. A key that is gone from an image stays gone from it:
 //!   set again, it goes into the head. So layers can be asked in any order.
-//! - A key's entry holds the sequence number of its record, and moving an entry is a
-//!   compare-and-swap on that number: a record has one place in the log at a time, so "still that
-//!   record" and "still at the old location" are the same question, and compaction needs to
-//!   remember neither.
+//! - Moving an entry is a compare-and-swap: on the sequence number of its record, or on its old
+//!   location where the copies of a compaction are remembered. A record has one place in the log at
+//!   a time, so "still that record" and "still at the old location" are the same question.
 
 mod array;
 mod head;

@@ -14,7 +14,7 @@ use crate::args::{BenchArgs, OutputForm};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{JsonLine, count, counted, size};
+use crate::output::{JsonLine, count, counted, size, whole_ms};
 use crate::progress::Progress;
 use work::{Bench, Part, Part::*, Sample};
 
@@ -121,7 +121,7 @@ fn json(figures: &Figures) -> String {
     let mut line = JsonLine::new()
         .field("part", figures.part.name())
         .field("operations", figures.operations)
-        .field("duration_ms", u64::try_from(figures.took.as_millis()).unwrap_or(u64::MAX))
+        .field("duration_ms", whole_ms(figures.took))
         .field("operations_per_second", figures.per_second(figures.operations))
         .field("p50_ns", figures.p50)
         .field("p99_ns", figures.p99)

@@ -6,7 +6,6 @@ mod watch;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use pakv::{SegmentStats, Stats};
@@ -16,7 +15,7 @@ use crate::args::{OutputForm, StatsArgs};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{count, counted, size};
+use crate::output::{count, counted, size, whole_ms};
 
 const LIVE: Style = AnsiColor::Green.on_default();
 const GARBAGE: Style = AnsiColor::Yellow.on_default();
@@ -274,10 +273,6 @@ impl From<&SegmentStats> for SegmentJson {
             active: segment.active,
         }
     }
-}
-
-fn whole_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
