@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use pakv::storage::Storage;
-use pakv::{Clock, Db, Error, ManualClock, Options, ReadMethod};
+use pakv::{Clock, Db, Error, ManualClock, Options, FileAccess};
 use pakv_testkit::sim::SimStorage;
 
 use crate::format::hint::{HintEncoder, HintEntry, HintKind};
@@ -249,12 +249,12 @@ pub(crate) fn machine(files: &Files) -> SimStorage {
     machine
 }
 
-fn options(method: ReadMethod) -> Options {
+fn options(method: FileAccess) -> Options {
     Options::new()
         .background_compaction(false)
         .segment_bytes(512)
         .compaction_min_garbage(1)
-        .read_method(method)
+        .file_access(method)
         .lock_wait(Duration::ZERO)
         .clock(Arc::new(ManualClock::new(NOW_MS)) as Arc<dyn Clock>)
 }
@@ -295,7 +295,7 @@ pub(crate) fn answers(db: &Db) -> Answers {
 
 /// Opens the files for reading only, for writing, and again: whatever they are, all three say the
 /// same, in the store's own words. Gives what the store shows, or what is wrong with it.
-pub(crate) fn open_in_all_ways(files: &Files, method: ReadMethod) -> Result<Answers, String> {
+pub(crate) fn open_in_all_ways(files: &Files, method: FileAccess) -> Result<Answers, String> {
     let found = machine(files);
     let reading = found.copy(1);
     let read = open(&reading, options(method).read_only(true)).map(|db| answers(&db));
@@ -334,7 +334,7 @@ pub(crate) fn open_in_all_ways(files: &Files, method: ReadMethod) -> Result<Answ
 
 /// A store that was open once opens again with nothing left to mend, shows the same, and takes a
 /// write.
-fn check_goes_on(machine: &SimStorage, method: ReadMethod, expected: &Answers) {
+fn check_goes_on(machine: &SimStorage, method: FileAccess, expected: &Answers) {
     let db = open(machine, options(method)).expect("what opened once opens again");
     let report = db.recovery();
     let mended = (report.bytes_cut, report.orphans_removed, report.hints_rebuilt, report.created);
@@ -349,7 +349,7 @@ fn check_goes_on(machine: &SimStorage, method: ReadMethod, expected: &Answers) {
 
 /// A compaction comes to its end or finds damage, and shows what was there before. What it shows,
 /// opened anew, is returned.
-pub(crate) fn compacted(files: &Files, method: ReadMethod, damaged: bool) -> Answers {
+pub(crate) fn compacted(files: &Files, method: FileAccess, damaged: bool) -> Answers {
     let machine = machine(files);
     let db = open(&machine, options(method)).expect("it has opened before");
     let before = answers(&db);

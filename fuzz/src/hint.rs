@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use arbitrary::{Arbitrary, Unstructured};
-use pakv::ReadMethod;
+use pakv::FileAccess;
 
 use crate::bytes::{each_flip, reseal};
 use crate::forge::{Expires, Files, Forged, Plan, RecordPlan, STORE, open_in_all_ways};
@@ -167,7 +167,7 @@ fn check_in_store(hint: &[u8]) {
     let Forged { files, ever, states, .. } = store();
     let mut files: Files = files.clone();
     let right = files.insert(SEGMENT.hint_name(), hint.to_vec()).expect("it had a hint");
-    let found = open_in_all_ways(&files, ReadMethod::Mapped).expect("a hint keeps no store closed");
+    let found = open_in_all_ways(&files, FileAccess::Mapped).expect("a hint keeps no store closed");
     let without = states.last().expect("there is a state");
     let taken = decode_hint(hint, STORE, SEGMENT, segment_bytes(), |_| ()).is_ok() && hint != right;
     if taken {

@@ -6,7 +6,7 @@
 //! to its files.
 
 use arbitrary::{Arbitrary, Unstructured};
-use pakv::ReadMethod;
+use pakv::FileAccess;
 
 use crate::bytes::reseal;
 use crate::forge::{self, Answers, Files, Forged, Plan, STORE, State, open_in_all_ways};
@@ -111,8 +111,8 @@ struct AnyEntry {
 pub fn run(data: &[u8]) {
     let Some((mode, rest)) = data[..data.len().min(INPUT_BYTES_MAX)].split_first() else { return };
     match mode % 4 {
-        0 => check_any(&files(rest, false), ReadMethod::Mapped),
-        1 => check_any(&files(rest, true), ReadMethod::Positional),
+        0 => check_any(&files(rest, false), FileAccess::Mapped),
+        1 => check_any(&files(rest, true), FileAccess::Positional),
         _ => {
             if let Ok(spec) = Spec::arbitrary(&mut Unstructured::new(rest)) {
                 check_spec(&spec);
@@ -186,7 +186,7 @@ impl Name {
     }
 }
 
-fn check_any(files: &Files, method: ReadMethod) {
+fn check_any(files: &Files, method: FileAccess) {
     // What is wrong with it, if anything, is asked by the function itself.
     let _ = open_in_all_ways(files, method);
 }
@@ -204,7 +204,7 @@ fn check_spec(spec: &Spec) {
     if spec.reseal {
         files.values_mut().for_each(|file| reseal(file));
     }
-    let method = if spec.positional { ReadMethod::Positional } else { ReadMethod::Mapped };
+    let method = if spec.positional { FileAccess::Positional } else { FileAccess::Mapped };
     let opened = open_in_all_ways(&files, method);
     if spec.reseal || !spec.lies.is_empty() || !are_accidents(&spec.edits) {
         return;

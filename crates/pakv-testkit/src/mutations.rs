@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use fastrand::Rng;
-use pakv::{Db, Durability, Error, Options, ReadMethod, WriteBatch};
+use pakv::{Db, Durability, Error, FileAccess, Options, WriteBatch};
 use tempfile::TempDir;
 
 use crate::{TestStore, files, forge};
@@ -230,8 +230,8 @@ fn damage(
 
 /// Opens the store and reads it; now and then it is written to, compacted and opened again.
 fn use_it(dir: &Path, states: &[Contents], rng: &mut Rng, tally: &mut Tally) -> Result<(), String> {
-    let method = if rng.bool() { ReadMethod::Mapped } else { ReadMethod::Positional };
-    let options = TestStore::options().segment_bytes(600).read_method(method);
+    let method = if rng.bool() { FileAccess::Mapped } else { FileAccess::Positional };
+    let options = TestStore::options().segment_bytes(600).file_access(method);
     if rng.u8(..4) == 0 {
         read(&options.clone().read_only(true), dir, states)?;
     }

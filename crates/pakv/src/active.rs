@@ -13,6 +13,7 @@ use crate::format::manifest::{ActiveSegment, SealedSegment};
 use crate::format::{SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
 use crate::manifest;
+use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::{Prepared, Segment};
 use crate::storage::{StorageFile, write_all_at};
@@ -67,20 +68,29 @@ impl Active {
     }
 
     /// Appends the records of a group, and syncs them if a member asked; with no records, what was
-    /// appended before. The segment will be sealed at `segment_bytes`.
+    /// appended before. `durability` is the strictest that a member asked for; the segment will be
+    /// sealed at `segment_bytes`.
     ///
     /// # Errors
     /// The store is poisoned then.
-    pub(crate) fn append(&mut self, records: &[u8], sync: bool, segment_bytes: u64) -> Result<()> {
+    pub(crate) fn append(
+        &mut self,
+        records: &[u8],
+        durability: Durability,
+        segment_bytes: u64,
+    ) -> Result<()> {
         let path = self.segment.path.as_path();
         let bytes = u32::try_from(records.len()).unwrap_or(u32::MAX);
         let alone = self.synced == self.bytes;
+        if durability == Durability::Buffered && self.segment.is_growing() {
+            self.prepared.before_buffered(&*self.file, bytes, self.bytes, segment_bytes);
+        }
         if bytes > 0 {
             write_all_at(&*self.file, records, u64::from(self.bytes))
                 .map_err(Error::io("write to", path))?;
             self.bytes += bytes;
         }
-        if !sync {
+        if durability != Durability::Sync {
             return Ok(());
         }
         self.prepared
@@ -146,7 +156,7 @@ impl Core {
         let id = catalog.next_segment;
         let (segment, first_record) = Segment::create_durable(&self.storage, catalog.store, id)?;
         let options = &self.options;
-        let segment = segment.growing(first_record, options.segment_bytes, options.read_method);
+        let segment = segment.growing(first_record, options.segment_bytes, options.file_access);
         let segment = Arc::new(segment);
         let mut next = catalog.clone();
         next.next_segment = SegmentId(id.0 + 1);
@@ -161,7 +171,7 @@ impl Core {
         next.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
         manifest::replace(&*self.storage, &next)?;
         *catalog = next;
-        let sealed = Arc::new(active.segment.sealed(active.bytes, self.options.read_method));
+        let sealed = Arc::new(active.segment.sealed(active.bytes, self.options.file_access));
         let mut index = self.index.write();
         if let Some(state) = index.segments.get_mut(&active.segment.id) {
             state.sealed = true;

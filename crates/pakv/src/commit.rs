@@ -10,7 +10,7 @@
 //! before it is as durable as its writers asked; after a failed write, sync or seal nothing is
 //! acknowledged any more.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::active::Active;
@@ -26,12 +26,19 @@ use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::{encode_error, op_entry};
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Instant, MutexGuard, OnceLock};
+use crate::sync::{Instant, MutexGuard, OnceLock, loses_this_wake, plain};
 
 /// A group takes no more members past this size: the first of them would wait too long.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A buffer that grew past this for a large value is not kept.
 const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
+
+/// A leader waits for others at most for this share of what the last sync took…
+const GATHER_SHARE: u32 = 3;
+/// …and never longer than this…
+const GATHER_MAX: Duration = Duration::from_micros(200);
+/// …nor for more turns of other threads.
+const GATHER_YIELDS_MAX: u32 = if cfg!(shuttle) { 2 } else { 1000 };
 
 /// Writers that wait, and what the next of them must know.
 #[derive(Debug)]
@@ -47,6 +54,10 @@ pub(crate) struct Queue {
     unsynced: u32,
     transaction: Option<ThreadId>,
     closing: bool,
+    /// How many writers wanted a sync when the last was over: its group, and who waited behind it.
+    sync_members: u32,
+    /// How long a leader may wait for as many again.
+    gather_for: Duration,
 }
 
 impl Queue {
@@ -60,6 +71,8 @@ impl Queue {
             unsynced: active.map_or(0, |active| active.bytes - active.synced),
             transaction: None,
             closing: false,
+            sync_members: 0,
+            gather_for: Duration::ZERO,
         }
     }
 
@@ -91,13 +104,24 @@ struct Group {
     sync: bool,
     /// The soonest that a member wants to be synced without waiting.
     sync_within: Option<Duration>,
-    /// Where the members that do not lead find the result.
-    shared: Option<Arc<OnceLock<GroupResult>>>,
+    /// How many members do.
+    sync_members: u32,
+    /// Where the members that do not lead wait for the result.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Group {
     fn is_empty(&self) -> bool {
         self.buffer.is_empty() && !self.sync
+    }
+
+    /// The strictest that a member asked for.
+    fn durability(&self) -> Durability {
+        match self.sync_within {
+            _ if self.sync => Durability::Sync,
+            Some(within) => Durability::Interval(within),
+            None => Durability::Buffered,
+        }
     }
 
     fn reset(&mut self) {
@@ -109,6 +133,49 @@ impl Group {
         }
         self.existed.clear();
         (self.expires, self.sync, self.sync_within, self.shared) = (false, false, None, None);
+        self.sync_members = 0;
+    }
+}
+
+/// Where the members of a group that do not lead it wait. With a lock of their own, and the standard
+/// library's: it wakes all of them by one call, and none of them waits for the queue.
+#[derive(Debug, Default)]
+struct Shared {
+    result: OnceLock<GroupResult>,
+    /// Whether one of them is to lead.
+    leads: plain::Mutex<bool>,
+    told: plain::Condvar,
+}
+
+impl Shared {
+    /// The result, or nothing for the one that is to lead.
+    fn wait(&self) -> Option<&GroupResult> {
+        let mut leads = self.leads.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(result) = self.result.get() {
+                return Some(result);
+            }
+            if std::mem::take(&mut *leads) {
+                return None;
+            }
+            leads = self.told.wait(leads).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wake_leader(&self) {
+        *self.leads.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        if !loses_this_wake() {
+            self.told.notify_one();
+        }
+    }
+
+    /// Called when the result is there.
+    fn wake_all(&self) {
+        // Nobody is between looking and waiting any more.
+        drop(self.leads.lock());
+        if !loses_this_wake() {
+            self.told.notify_all();
+        }
     }
 }
 
@@ -204,7 +271,10 @@ impl Core {
         let own = Own { ops, first: queue.pending.hashes.len() };
         enqueue(&mut queue, ops)?;
         match request.durability {
-            Durability::Sync => queue.pending.sync = true,
+            Durability::Sync => {
+                queue.pending.sync = true;
+                queue.pending.sync_members += 1;
+            }
             Durability::Interval(every) => {
                 let within = queue.pending.sync_within.unwrap_or(every);
                 queue.pending.sync_within = Some(within.min(every));
@@ -276,11 +346,11 @@ impl Core {
 
     /// Waits for the pending group's result, and leads it if the leader before has gone.
     /// Says what [`lead`](Self::lead) does.
-    fn follow(&self, mut queue: MutexGuard<'_, Queue>, own: Own<'_>) -> Result<bool> {
+    fn follow<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, own: Own<'_>) -> Result<bool> {
         let shared = queue.pending.shared.get_or_insert_default().clone();
         loop {
-            if let Some(result) = shared.get() {
-                drop(queue);
+            drop(queue);
+            if let Some(result) = shared.wait() {
                 return match result {
                     Ok(existed) => {
                         Ok(own.last().is_some_and(|last| existed.binary_search(&last).is_ok()))
@@ -288,45 +358,81 @@ impl Core {
                     Err(reason) => Err(Error::Poisoned { reason: reason.clone() }),
                 };
             }
-            if !queue.leading {
+            queue = self.queue.lock();
+            // A result comes with the end of its leader: without either the group is still pending.
+            if !queue.leading && shared.result.get().is_none() {
                 return self.lead(queue, own);
             }
-            self.queue_moved.wait(&mut queue);
         }
     }
 
     /// Takes the pending group, which `own` is in, and carries it out. Says whether the key of the
     /// last of `own` was there before.
-    fn lead(&self, mut queue: MutexGuard<'_, Queue>, own: Own<'_>) -> Result<bool> {
+    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, own: Own<'_>) -> Result<bool> {
+        queue.leading = true;
+        queue = self.gather(queue);
         let next = queue.spare.take().unwrap_or_default();
         let mut group = std::mem::replace(&mut queue.pending, next);
-        queue.leading = true;
         queue.in_flight = std::mem::take(&mut group.hashes);
         let bytes = u32::try_from(group.buffer.len()).unwrap_or(u32::MAX);
         queue.unsynced = queue.unsynced.saturating_add(bytes);
         drop(queue);
 
+        let started = group.sync.then(Instant::now);
         let result = self.write_group(&mut group, own);
 
         let mut queue = self.queue.lock();
+        if let Some(started) = started {
+            queue.sync_members = group.sync_members + queue.pending.sync_members;
+            queue.gather_for = (started.elapsed() / GATHER_SHARE).min(GATHER_MAX);
+        }
         if let Ok((_, unsynced)) = result {
             queue.unsynced = unsynced;
         }
         queue.leading = false;
         group.hashes = std::mem::take(&mut queue.in_flight);
         let result = result.map(|(existed, _)| existed);
-        if let Some(shared) = group.shared.take() {
+        let shared = group.shared.take();
+        if let Some(shared) = &shared {
             let existed = std::mem::take(&mut group.existed);
             let told = result.as_ref().map(|_| existed).map_err(Error::poison_reason);
-            let _ = shared.set(told);
+            let _ = shared.result.set(told);
         }
         group.reset();
         queue.spare = Some(group);
+        let next = queue.pending.shared.clone();
         drop(queue);
         if !planted(Bug::LoseWakeUp) {
+            if let Some(next) = next {
+                next.wake_leader();
+            }
             self.queue_moved.notify_all();
+            if let Some(shared) = shared {
+                shared.wake_all();
+            }
         }
         result
+    }
+
+    /// Waits a moment for as many writers as there were at the last sync, most of whom have just
+    /// been woken by it: in one group they share one sync, where they would else fall into two
+    /// whose syncs follow each other.
+    fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        let (expected, wait) = (queue.sync_members, queue.gather_for);
+        let is_short = |queue: &Queue| queue.pending.sync && queue.pending.sync_members < expected;
+        if !is_short(&queue) {
+            return queue;
+        }
+        let started = Instant::now();
+        for _ in 0..GATHER_YIELDS_MAX {
+            drop(queue);
+            thread::yield_now();
+            queue = self.queue.lock();
+            if !is_short(&queue) || started.elapsed() >= wait {
+                break;
+            }
+        }
+        queue
     }
 
     /// Appends, syncs and publishes a group. Returns whether the key of the last of `own` was there
@@ -367,7 +473,7 @@ impl Core {
         }
         let start = active.bytes;
         seal_frames(&mut group.buffer, active.segment.salt, start);
-        active.append(&group.buffer, group.sync, self.options.segment_bytes)?;
+        active.append(&group.buffer, group.durability(), self.options.segment_bytes)?;
         Ok(start)
     }
 

@@ -20,6 +20,7 @@ use crate::compaction::Pressure;
 use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, Manifest};
 use crate::index::{Found, Index};
+use crate::index_lock::IndexLock;
 use crate::keydir::Order;
 use crate::manifest;
 use crate::options::Options;
@@ -29,7 +30,7 @@ use crate::segment::Files;
 use crate::stats::{CompactionStats, RecoveryReport, SegmentStats, Stats};
 use crate::storage::{LockGuard, Storage};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, RwLock};
+use crate::sync::{Condvar, Mutex};
 use crate::worker::Signal;
 
 /// How many places follow to a new image of the keydir under one hold of the index's lock.
@@ -47,7 +48,7 @@ pub(crate) struct Core {
     pub(crate) active: Mutex<Option<Active>>,
     /// The manifest as it is on disk, but for `next_segment`, which runs ahead.
     pub(crate) catalog: Mutex<Manifest>,
-    pub(crate) index: RwLock<Index>,
+    pub(crate) index: IndexLock,
     pub(crate) compacting: Mutex<()>,
     pub(crate) hinting: Mutex<()>,
     pub(crate) compaction_stats: Mutex<CompactionStats>,
@@ -92,7 +93,7 @@ impl Core {
             queue_moved: Condvar::new(),
             active: Mutex::new(recovered.active),
             catalog: Mutex::new(recovered.catalog),
-            index: RwLock::new(recovered.index),
+            index: IndexLock::new(recovered.index),
             compacting: Mutex::new(()),
             hinting: Mutex::new(()),
             compaction_stats: Mutex::new(CompactionStats::default()),

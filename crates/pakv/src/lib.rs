@@ -71,6 +71,7 @@ mod format;
 mod handle;
 mod history;
 mod index;
+mod index_lock;
 pub mod inspect;
 mod keydir;
 mod limits;
@@ -102,7 +103,7 @@ pub use error::{Error, Result};
 pub use limits::{
     MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_VALUE_BYTES, MIN_SEGMENT_BYTES,
 };
-pub use options::{Durability, Options, ReadMethod};
+pub use options::{Durability, FileAccess, Options};
 pub use repair::{RepairProgress, RepairReport, repair, repair_with};
 pub use scan::{Entry, Scan};
 pub use snapshot::Snapshot;

@@ -27,15 +27,18 @@ pub enum Durability {
     Buffered,
 }
 
-/// How records are read.
+/// How records are read, and appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ReadMethod {
-    /// Through a read-only mapping of the file, the active segment's too: the fastest. If another
-    /// program truncates a segment while it is mapped, or the disk fails under it, the operating
-    /// system ends the process (SIGBUS). The default.
+pub enum FileAccess {
+    /// Through mappings of the files: the fastest. Gets read without a system call. Small writes
+    /// with [`Durability::Buffered`] are copies into space that was given to the file before, on
+    /// Linux 5.14 and later and on ext4, XFS and tmpfs; elsewhere, and with every other durability,
+    /// they are calls. If another program truncates a segment while it is mapped, or the disk fails
+    /// under it, the operating system ends the process (SIGBUS). The default.
     #[default]
     Mapped,
-    /// With one positional read a record: slower by a system call, and a failing disk is an error.
+    /// With a positional read for each record and a write for each group: slower by those system
+    /// calls, and a failing disk is an error.
     Positional,
 }
 
@@ -65,7 +68,7 @@ pub struct Options {
     pub(crate) compaction_rate: Option<u64>,
     pub(crate) hintless_bytes: u64,
     pub(crate) hintless_segment_bytes: u64,
-    pub(crate) read_method: ReadMethod,
+    pub(crate) file_access: FileAccess,
     pub(crate) keydir_merge_keys: usize,
     pub(crate) lock_wait: Duration,
     pub(crate) create: bool,
@@ -85,7 +88,7 @@ impl Default for Options {
             compaction_rate: Some(64 * 1024 * 1024),
             hintless_bytes: 512 * 1024 * 1024,
             hintless_segment_bytes: 256 * 1024,
-            read_method: ReadMethod::Mapped,
+            file_access: FileAccess::Mapped,
             keydir_merge_keys: MERGE_KEYS_MIN,
             lock_wait: Duration::from_millis(100),
             create: true,
@@ -180,9 +183,9 @@ impl Options {
         self
     }
 
-    /// How records are read. Default: [`ReadMethod::Mapped`].
-    pub fn read_method(mut self, method: ReadMethod) -> Self {
-        self.read_method = method;
+    /// How records are read and appended. Default: [`FileAccess::Mapped`].
+    pub fn file_access(mut self, access: FileAccess) -> Self {
+        self.file_access = access;
         self
     }
 

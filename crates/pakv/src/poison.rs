@@ -177,6 +177,10 @@ impl StorageFile for FailStopFile {
         self.file.write_out(offset, len);
     }
 
+    fn prepare(&self, offset: u64, len: u64) -> bool {
+        self.file.prepare(offset, len)
+    }
+
     fn map(&self, len: u64) -> io::Result<Mapping> {
         self.file.map(len)
     }

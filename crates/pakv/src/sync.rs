@@ -8,7 +8,18 @@ mod explored;
 pub(crate) use explored::*;
 
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+pub(crate) use parking_lot::{
+    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+/// Whether a wake is left out: a planted bug of explored schedules.
+#[cfg(not(all(test, shuttle)))]
+pub(crate) fn loses_this_wake() -> bool {
+    false
+}
+
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use std::sync as plain;
+
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::{
     sync::{OnceLock, atomic, mpsc},

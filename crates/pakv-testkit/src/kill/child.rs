@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use pakv::{Options, ReadMethod, Result};
+use pakv::{FileAccess, Options, Result};
 
 use super::{options, step};
 
@@ -33,10 +33,10 @@ pub fn child(args: &[&str]) -> Option<Result<(), Box<dyn std::error::Error>>> {
                 fill_until_it_fails(Path::new(dir), segment_bytes.parse()?)?;
             }
             ["fill", dir, segment_bytes, reads] => {
-                let options = small(segment_bytes.parse()?).read_method(method(reads)?);
+                let options = small(segment_bytes.parse()?).file_access(method(reads)?);
                 fill(Path::new(dir), &options)?;
             }
-            ["compact", dir] => compact(Path::new(dir), ReadMethod::Mapped),
+            ["compact", dir] => compact(Path::new(dir), FileAccess::Mapped),
             ["compact", dir, reads] => compact(Path::new(dir), method(reads)?),
             ["read", reads, dir] => read_all(Path::new(dir), *reads == "positional")?,
             _ => {
@@ -53,10 +53,10 @@ pub fn child(args: &[&str]) -> Option<Result<(), Box<dyn std::error::Error>>> {
     args.first().filter(|verb| verbs.contains(verb)).map(|_| run())
 }
 
-fn method(name: &str) -> Result<ReadMethod, String> {
+fn method(name: &str) -> Result<FileAccess, String> {
     match name {
-        "mapped" => Ok(ReadMethod::Mapped),
-        "positional" => Ok(ReadMethod::Positional),
+        "mapped" => Ok(FileAccess::Mapped),
+        "positional" => Ok(FileAccess::Positional),
         other => Err(format!("values are read mapped or positional, not {other}")),
     }
 }
@@ -157,8 +157,8 @@ fn fill(dir: &Path, options: &Options) -> Result<()> {
 
 /// Compacts once and prints `compacted`, or `failed ERROR`; then `wrote`, or `poisoned ERROR`, of a
 /// write after it. `refused ERROR` if the store cannot be opened.
-fn compact(dir: &Path, reads: ReadMethod) {
-    let db = match small(4096).read_method(reads).open(dir) {
+fn compact(dir: &Path, reads: FileAccess) {
+    let db = match small(4096).file_access(reads).open(dir) {
         Ok(db) => db,
         Err(error) => return say(&format!("refused {error:?}")),
     };
@@ -178,9 +178,9 @@ fn compact(dir: &Path, reads: ReadMethod) {
 /// # Errors
 /// None: they are printed.
 pub fn read_all(dir: &Path, positional: bool) -> Result<()> {
-    let method = if positional { ReadMethod::Positional } else { ReadMethod::Mapped };
+    let method = if positional { FileAccess::Positional } else { FileAccess::Mapped };
     let count = || -> Result<usize> {
-        let db = Options::new().read_method(method).background_compaction(false).open(dir)?;
+        let db = Options::new().file_access(method).background_compaction(false).open(dir)?;
         let mut values = 0;
         for entry in db.scan()? {
             entry.value()?;

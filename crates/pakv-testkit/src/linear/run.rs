@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pakv::storage::{OsStorage, Storage};
-use pakv::{Db, Durability, Error, ManualClock, Options, ReadMethod};
+use pakv::{Db, Durability, Error, FileAccess, ManualClock, Options};
 use parking_lot::{Mutex, RwLock};
 use tempfile::TempDir;
 
@@ -119,7 +119,7 @@ impl Run {
         let clock = Arc::new(ManualClock::new(START_MS));
         let options = Options::new()
             .segment_bytes(rng.u64(512..2048))
-            .read_method(if rng.bool() { ReadMethod::Mapped } else { ReadMethod::Positional })
+            .file_access(if rng.bool() { FileAccess::Mapped } else { FileAccess::Positional })
             .compaction_space_amplification(1.05)
             .compaction_segment_garbage_ratio(0.05)
             .compaction_min_garbage(0)

@@ -117,6 +117,10 @@ impl StorageFile for SlowFile {
         self.pauses.long();
         self.inner.sync()
     }
+    fn prepare(&self, offset: u64, len: u64) -> bool {
+        self.pauses.short();
+        self.inner.prepare(offset, len)
+    }
     fn map(&self, len: u64) -> io::Result<Mapping> {
         self.inner.map(len)
     }

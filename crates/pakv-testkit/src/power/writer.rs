@@ -100,7 +100,7 @@ pub struct Ended {
 impl Ended {
     /// Whether it ended as a writer may whose file system is gone: killed by us, with a typed error
     /// of the store, or with SIGBUS, which is what reading a mapped file becomes when the disk
-    /// fails under it and is documented at `ReadMethod::Mapped`.
+    /// fails under it and is documented at `FileAccess::Mapped`.
     pub fn is_legal(&self) -> Result<(), String> {
         let typed = ["Error: Io {", "Error: Poisoned {"];
         let legal = match (self.status.signal(), self.status.code()) {

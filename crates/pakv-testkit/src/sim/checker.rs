@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use pakv::storage::Storage;
-use pakv::{Clock, ManualClock, Options, ReadMethod};
+use pakv::{Clock, FileAccess, ManualClock, Options};
 
 use super::crash::CrashMode;
 use super::fault::{CallKind, Effect, Fault, FaultError};
@@ -479,7 +479,7 @@ fn is_damage(error: &pakv::Error) -> bool {
 /// Options that make every run rotate and compact. Where compaction is not forced the whole store
 /// has room enough, mostly, and single segments are chosen by their own garbage.
 fn options(rng: &mut Rng, mix: &Mix, clock: &Arc<ManualClock>) -> Options {
-    let method = if rng.bool() { ReadMethod::Mapped } else { ReadMethod::Positional };
+    let method = if rng.bool() { FileAccess::Mapped } else { FileAccess::Positional };
     let amplification = if mix.forced { [1.05, 1.4, 3.0] } else { [1.4, 3.0, 100.0] };
     // Some stores do without hints; looked at from aside, so that seeds mean what they meant.
     let hintless_from = if rng.clone().u8(0..3) == 0 { 0 } else { u64::MAX };
@@ -491,7 +491,7 @@ fn options(rng: &mut Rng, mix: &Mix, clock: &Arc<ManualClock>) -> Options {
         .compaction_segment_garbage_ratio([0.05, 0.3, 0.6][rng.usize(0..3)])
         .compaction_space_amplification(amplification[rng.usize(0..3)])
         .hintless_segments_from(hintless_from)
-        .read_method(method)
+        .file_access(method)
         .lock_wait(std::time::Duration::ZERO)
         .clock(clock.clone() as Arc<dyn Clock>)
 }

@@ -15,6 +15,7 @@ pub enum CallKind {
     Read,
     Write,
     SetLen,
+    Prepare,
     Sync,
     Map,
     Rename,
@@ -25,7 +26,7 @@ pub enum CallKind {
 
 impl CallKind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Kind,
         Self::CreateDir,
         Self::List,
@@ -35,6 +36,7 @@ impl CallKind {
         Self::Read,
         Self::Write,
         Self::SetLen,
+        Self::Prepare,
         Self::Sync,
         Self::Map,
         Self::Rename,
@@ -51,6 +53,7 @@ impl CallKind {
                 | Self::Create
                 | Self::Write
                 | Self::SetLen
+                | Self::Prepare
                 | Self::Sync
                 | Self::Rename
                 | Self::Remove

@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use pakv::{Clock, ManualClock, Options, ReadMethod};
+use pakv::{Clock, FileAccess, ManualClock, Options};
 
 use super::checker::Failure;
 use super::crash::CrashMode;
@@ -83,7 +83,7 @@ struct Run {
 impl Run {
     fn new(plan: &Plan) -> Self {
         let clock = Arc::new(ManualClock::new(1_000_000));
-        let method = if plan.positional { ReadMethod::Positional } else { ReadMethod::Mapped };
+        let method = if plan.positional { FileAccess::Positional } else { FileAccess::Mapped };
         let options = Options::new()
             .background_compaction(false)
             .segment_bytes(plan.segment_bytes)
@@ -91,7 +91,7 @@ impl Run {
             .keydir_merge_keys(3)
             .compaction_segment_garbage_ratio(plan.segment_garbage_ratio)
             .compaction_space_amplification(plan.space_amplification)
-            .read_method(method)
+            .file_access(method)
             .lock_wait(std::time::Duration::ZERO)
             .clock(clock.clone() as Arc<dyn Clock>);
         Self {

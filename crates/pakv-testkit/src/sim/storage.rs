@@ -589,6 +589,21 @@ impl StorageFile for SimFile {
         }
     }
 
+    /// Grows the file, where there is space; now and then it does that and says no.
+    fn prepare(&self, offset: u64, len: u64) -> bool {
+        let Ok((mut machine, gate)) = self.gate(CallKind::Prepare, (offset + len, 0)) else {
+            return false;
+        };
+        let Ok(end) = to_usize(offset + len) else { return false };
+        let growth = end.saturating_sub(self.inode(&mut machine).live.len());
+        let has_space = growth <= machine.space.saturating_sub(machine.disk.used_bytes());
+        if growth == 0 || !has_space || !matches!(gate, Gate::Go | Gate::Last) {
+            return false;
+        }
+        machine.change_file(self.inode, &self.name, FileOp::SetLen(end));
+        gate == Gate::Go && machine.rng.u8(0..8) > 0
+    }
+
     fn map(&self, len: u64) -> io::Result<Mapping> {
         let (mut machine, gate) = self.gate(CallKind::Map, (0, to_usize(len)?))?;
         if let Gate::Fail(error) = gate {

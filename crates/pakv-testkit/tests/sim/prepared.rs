@@ -1,6 +1,7 @@
 //! Space prepared for synced writes, on a disk that is full and on one that loses what it may.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pakv::storage::Storage;
 use pakv::{Db, Durability, Options};
@@ -114,8 +115,8 @@ fn it_ends_with_the_durability_that_wants_it() -> Outcome {
     (0..20).try_for_each(|number| set(&db, number))?;
     let bytes = db.stats()?.segments[0].bytes;
     assert!(machine.file_len(LOG).is_some_and(|len| len as u64 > bytes), "space is prepared");
-    let buffered = db.with_durability(Durability::Buffered)?;
-    (20..400).try_for_each(|number| set(&buffered, number))?;
+    let now_and_then = db.with_durability(Durability::Interval(Duration::from_secs(3_600)))?;
+    (20..400).try_for_each(|number| set(&now_and_then, number))?;
     let bytes = db.stats()?.segments[0].bytes;
     assert_eq!(machine.file_len(LOG), Some(usize::try_from(bytes)?), "the records have used it up");
     Ok(())

@@ -316,7 +316,7 @@ fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> 
 fn follow(core: &Core, outputs: &[Output], relocation: &mut Relocation) -> Result<()> {
     if !planted(Bug::MoveWithoutCompare) {
         while core.index.write().relocate(relocation, PLACES_PER_HOLD) {
-            let_others_in();
+            core.index.let_others_in();
         }
     }
     for Output { state, is_remembered, .. } in outputs {
@@ -328,14 +328,6 @@ fn follow(core: &Core, outputs: &[Output], relocation: &mut Relocation) -> Resul
         }
     }
     Ok(())
-}
-
-/// Stays away from the index's lock for about as long as it was held for a few hundred places:
-/// whoever takes it again at once keeps everybody else out.
-fn let_others_in() {
-    for _ in 0..64 {
-        std::hint::spin_loop();
-    }
 }
 
 /// Nothing points at the inputs any more. Their files go when the last reader does.

@@ -145,7 +145,7 @@ impl<'a> Rewriter<'a> {
         let segments = inputs.iter().map(|input| (input.segment.id, input.bytes));
         let mut survey = Survey::of(first, segments);
         while self.core.index.read().keydir.survey(&mut survey, super::PLACES_PER_HOLD) {
-            super::let_others_in();
+            self.core.index.let_others_in();
         }
         survey
     }
@@ -418,7 +418,7 @@ impl Writing {
             Ok(Some(hint_bytes))
         });
         let hint_bytes = hint_bytes.inspect_err(|_| self.segment.retire())?;
-        let segment = self.segment.sealed(self.bytes, core.options.read_method);
+        let segment = self.segment.sealed(self.bytes, core.options.file_access);
         let sealed = SealedSegment {
             segment: self.segment.id,
             bytes: self.bytes,

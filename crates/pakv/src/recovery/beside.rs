@@ -152,7 +152,7 @@ fn rest_of_sealed(
         gathered.add(entry);
         Ok(())
     })?;
-    let segment = Arc::new(segment.sealed(sealed.bytes, options.read_method));
+    let segment = Arc::new(segment.sealed(sealed.bytes, options.file_access));
     let state = known.with_more(segment, sealed.bytes, &gathered);
     let found = (state.records, state.seqnos.min, state.seqnos.max);
     if found != (sealed.records, sealed.min_seqno, sealed.max_seqno) {

@@ -214,7 +214,7 @@ pub(crate) fn load_segment(
             (hint_bytes, true)
         }
     };
-    let segment = segment.sealed(sealed.bytes, options.read_method);
+    let segment = segment.sealed(sealed.bytes, options.file_access);
     let state = SegmentState {
         bytes: sealed.bytes,
         records: sealed.records,

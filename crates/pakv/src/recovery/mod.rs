@@ -215,7 +215,7 @@ fn begin_first_segment(
     catalog.next_segment = SegmentId(id.0 + 1);
     catalog.active = Some(ActiveSegment { segment: id, synced_bytes: first_record });
     manifest::replace(&**storage, catalog)?;
-    let segment = segment.growing(first_record, options.segment_bytes, options.read_method);
+    let segment = segment.growing(first_record, options.segment_bytes, options.file_access);
     let segment = Arc::new(segment);
     loaded.segments.insert(id, SegmentState::empty(segment.clone(), first_record));
     Active::new(segment, first_record, catalog.next_seqno)

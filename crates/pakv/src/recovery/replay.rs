@@ -56,7 +56,7 @@ pub(crate) fn replay_active(
     make_durable(&replayed.segment, known_synced, good_bytes, file_bytes)?;
     // Only now: the tail is cut and nothing is written again.
     replayed.segment =
-        replayed.segment.growing(good_bytes, options.segment_bytes, options.read_method);
+        replayed.segment.growing(good_bytes, options.segment_bytes, options.file_access);
     let state = take_in(replayed, loaded);
     let SegmentState { segment, records, seqnos, .. } = state;
     let mut active = Active::new(segment, good_bytes, loaded.newest_seqno + 1)?;
@@ -220,7 +220,7 @@ struct Batches {
     expected_rest: Option<u32>,
     newest: SeqNo,
     /// Which read the first record of the batch is from, between its first and its last.
-    begun_in: Option<u64>,
+    begun_in: Option<u32>,
     /// Whether there was a batch that was not read in one piece.
     is_pieced: bool,
 }

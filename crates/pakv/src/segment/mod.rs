@@ -25,7 +25,7 @@ use crate::format::{
     decode_exact, decode_preamble, frame,
 };
 use crate::keydir::KeyEntry;
-use crate::options::ReadMethod;
+use crate::options::FileAccess;
 use crate::storage::{
     Mapped, Mapping, Storage, StorageFile, read_up_to, remove_if_there, write_all_at,
 };
@@ -175,14 +175,19 @@ impl Segment {
     ///
     /// Where the operating system cannot map it, positional reads go on: slower, and as right.
     #[must_use]
-    pub(crate) fn growing(mut self, bytes: u32, segment_bytes: u64, method: ReadMethod) -> Self {
-        if let (Source::File(file), ReadMethod::Mapped) = (&self.source, method)
+    pub(crate) fn growing(mut self, bytes: u32, segment_bytes: u64, access: FileAccess) -> Self {
+        if let (Source::File(file), FileAccess::Mapped) = (&self.source, access)
             && let Ok(map) = file.map(segment_bytes.max(u64::from(bytes)))
         {
             map.settle(u64::from(bytes));
             self.source = Source::Growing { map, file: file.clone() };
         }
         self
+    }
+
+    /// Whether it is [growing](Self::growing) and mapped.
+    pub(crate) fn is_growing(&self) -> bool {
+        matches!(self.source, Source::Growing { .. })
     }
 
     /// What stands before `end` does not change any more. To be said before the index points at it.
@@ -196,7 +201,7 @@ impl Segment {
     /// mapping. Readers of this one go on as they are.
     ///
     /// Where the operating system cannot map it, positional reads go on: slower, and as right.
-    pub(crate) fn sealed(&self, bytes: u32, method: ReadMethod) -> Self {
+    pub(crate) fn sealed(&self, bytes: u32, access: FileAccess) -> Self {
         let bytes = u64::from(bytes);
         let map_anew = |file: &Arc<dyn StorageFile>| {
             let map = file.map(bytes).inspect(|map| map.settle(bytes));
@@ -210,7 +215,7 @@ impl Segment {
                 Source::Mapped(map.clone())
             }
             Source::Growing { file, .. } => map_anew(file),
-            Source::File(file) if method == ReadMethod::Mapped => map_anew(file),
+            Source::File(file) if access == FileAccess::Mapped => map_anew(file),
             Source::File(file) => Source::File(file.clone()),
         };
         Self {

@@ -12,6 +12,10 @@ use crate::format::frame::{self, FRAME_HEADER_BYTES};
 use crate::storage::{StorageFile, read_up_to};
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// The first piece that is read; each next one is twice as large, up to the buffer. Who follows a
+/// writer often finds a record or none, and zeros behind it.
+const FIRST_BYTES: usize = 4 * 1024;
+const DOUBLINGS: u32 = 6;
 
 pub(crate) struct FrameReader<'a> {
     path: &'a Path,
@@ -25,7 +29,7 @@ pub(crate) struct FrameReader<'a> {
     /// The next frame in `buffer`.
     at: usize,
     /// How often the file was read.
-    reads: u64,
+    reads: u32,
 }
 
 /// A frame whose checksum was right.
@@ -99,7 +103,7 @@ impl<'a> FrameReader<'a> {
     }
 
     /// Tells what was read in one piece from what was read at different times.
-    pub(crate) fn reads(&self) -> u64 {
+    pub(crate) fn reads(&self) -> u32 {
         self.reads
     }
 
@@ -117,13 +121,14 @@ impl<'a> FrameReader<'a> {
         if self.rest().len() >= needed {
             return Ok(());
         }
+        let piece = (FIRST_BYTES << self.reads.min(DOUBLINGS)).min(BUFFER_BYTES);
         self.reads += 1;
         self.buffer_offset = self.offset();
         self.buffer.drain(..self.at);
         self.at = 0;
         let left = (self.end - self.buffer_offset) as usize;
         let old_len = self.buffer.len();
-        let wanted = needed.max(BUFFER_BYTES).min(left);
+        let wanted = needed.max(piece).min(left);
         self.buffer.resize(wanted.max(old_len), 0);
         let read = read_up_to(
             &*self.file,

@@ -112,6 +112,13 @@ pub trait StorageFile: Send + Sync + Debug {
     fn write_out(&self, offset: u64, len: u64) {
         let _ = (offset, len);
     }
+    /// Makes the `len` bytes from `offset` on part of the file, where it ends: zeros, which a write
+    /// of this handle replaces without a call to the operating system. `false`: it was not done;
+    /// the file may have grown nevertheless, and each write is a call.
+    fn prepare(&self, offset: u64, len: u64) -> bool {
+        let _ = (offset, len);
+        false
+    }
     /// Maps the first `len` bytes for reading; the file may be shorter yet. Nothing of it is shown
     /// before it is [settled](Mapped::settle).
     fn map(&self, len: u64) -> io::Result<Mapping>;

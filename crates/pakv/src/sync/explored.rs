@@ -12,6 +12,7 @@ use std::time::Duration;
 use shuttle::rand::Rng;
 use shuttle::sync as shuttled;
 
+pub(crate) use shuttle::sync as plain;
 pub(crate) use shuttled::{atomic, mpsc};
 
 pub(crate) mod thread {
@@ -69,6 +70,11 @@ pub(crate) fn lose_wakes(lose: bool) {
     LOSES_WAKES.set(lose);
 }
 
+/// Whether a wake is left out.
+pub(crate) fn loses_this_wake() -> bool {
+    LOSES_WAKES.get() && shuttle::rand::thread_rng().gen_ratio(1, 4)
+}
+
 impl Condvar {
     pub(crate) fn new() -> Self {
         Self(shuttled::Condvar::new())
@@ -87,7 +93,7 @@ impl Condvar {
     }
 
     pub(crate) fn notify_all(&self) {
-        if !(LOSES_WAKES.get() && shuttle::rand::thread_rng().gen_ratio(1, 4)) {
+        if !loses_this_wake() {
             self.0.notify_all();
         }
     }
@@ -107,6 +113,14 @@ impl<T> RwLock<T> {
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+        self.0.try_read().ok()
+    }
+
+    pub(crate) fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        self.0.try_write().ok()
     }
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
@@ -149,6 +163,10 @@ pub(crate) struct Instant(Duration);
 impl Instant {
     pub(crate) fn now() -> Self {
         Self(NOW.get())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        NOW.get() - self.0
     }
 
     pub(crate) fn checked_add(self, duration: Duration) -> Option<Self> {

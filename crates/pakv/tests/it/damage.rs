@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use pakv::{Db, Error, Options, ReadMethod, inspect};
+use pakv::{Db, Error, FileAccess, Options, inspect};
 use pakv_testkit::{TestStore, files};
 use tempfile::TempDir;
 
@@ -28,7 +28,8 @@ struct Stores {
 
 impl Stores {
     fn new() -> Self {
-        let options = TestStore::options().segment_bytes(600);
+        // The active segment ends with its last record: nothing is mapped ahead.
+        let options = TestStore::options().segment_bytes(600).file_access(FileAccess::Positional);
         let mut history = History::new(&options);
         history.write(0..4);
         history.db.compact().expect("compact succeeds");
@@ -130,8 +131,8 @@ fn with_each_damage(dir: &Path, name: &str, check: impl Fn(Damage, Result<Db, Er
     for (index, damage) in damages.into_iter().enumerate() {
         let copy = files::copied(dir);
         damage.apply(&copy.path().join(name));
-        let method = if index % 2 == 0 { ReadMethod::Mapped } else { ReadMethod::Positional };
-        check(damage, TestStore::options().read_method(method).open(copy.path()));
+        let method = if index % 2 == 0 { FileAccess::Mapped } else { FileAccess::Positional };
+        check(damage, TestStore::options().file_access(method).open(copy.path()));
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use pakv::storage::{Mapping, OsStorage, Storage, StorageFile};
-use pakv::{Db, Durability, Options, ReadMethod};
+use pakv::{Db, Durability, FileAccess, Options};
 
 const REACH: u64 = 1 << 20;
 
@@ -63,13 +63,13 @@ fn what_is_settled_is_neither_written_nor_cut() {
 /// The active segment is mapped as far as segments usually go; a batch can be longer.
 #[test]
 fn a_batch_beyond_the_mapping_is_read_all_the_same() {
-    for method in [ReadMethod::Mapped, ReadMethod::Positional] {
+    for method in [FileAccess::Mapped, FileAccess::Positional] {
         let dir = tempfile::tempdir().expect("a directory");
         let options = Options::new()
             .segment_bytes(64 * 1024)
             .durability(Durability::Buffered)
             .background_compaction(false)
-            .read_method(method);
+            .file_access(method);
         let db = options.clone().open(dir.path()).expect("it opens");
         let values = [10, 60_000, 200_000, 5];
         let check = |db: &Db| {

@@ -4,7 +4,7 @@
 //! `PAKV_MODEL_CASES` sets the number of cases; a failure prints `PAKV_SEED`, which repeats it, and
 //! the shortest list of operations that fails.
 
-use pakv::{Options, ReadMethod};
+use pakv::{FileAccess, Options};
 use pakv_testkit::{Op, TestStore, ops};
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
@@ -18,7 +18,7 @@ fn a_store_answers_like_the_model() {
 
 #[test]
 fn with_positional_reads_too() {
-    let options = || TestStore::options().read_method(ReadMethod::Positional).segment_bytes(1_024);
+    let options = || TestStore::options().file_access(FileAccess::Positional).segment_bytes(1_024);
     check(500, || TestStore::with(options()));
 }
 

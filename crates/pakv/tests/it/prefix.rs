@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use pakv::{Db, Durability, Expiry, ManualClock, Options, ReadMethod, Snapshot, WriteBatch};
+use pakv::{Db, Durability, Expiry, FileAccess, ManualClock, Options, Snapshot, WriteBatch};
 use pakv_testkit::files;
 
 use crate::concurrent::on_four_threads;
@@ -147,14 +147,14 @@ fn check_again(snapshot: &Snapshot, before: &Picture) {
 
 #[test]
 fn a_snapshot_is_what_a_serial_replay_of_a_prefix_gives() {
-    for method in [ReadMethod::Mapped, ReadMethod::Positional] {
+    for method in [FileAccess::Mapped, FileAccess::Positional] {
         let dir = files::scratch();
         let clock = Arc::new(ManualClock::new(START_MS));
         let options = || {
             Options::new()
                 .segment_bytes(2_048)
                 .durability(Durability::Buffered)
-                .read_method(method)
+                .file_access(method)
                 .compaction_min_garbage(0)
                 .compaction_space_amplification(1.05)
                 .compaction_rate(None)
@@ -217,13 +217,13 @@ fn a_snapshot_is_what_a_serial_replay_of_a_prefix_gives() {
 /// from under it; and so does one that is opened anew.
 #[test]
 fn a_reader_beside_writers_sees_prefixes() {
-    for method in [ReadMethod::Mapped, ReadMethod::Positional] {
+    for method in [FileAccess::Mapped, FileAccess::Positional] {
         let dir = files::scratch();
         let options = || {
             Options::new()
                 .segment_bytes(2_048)
                 .durability(Durability::Buffered)
-                .read_method(method)
+                .file_access(method)
                 .compaction_min_garbage(0)
                 .compaction_space_amplification(1.05)
                 .compaction_rate(None)

@@ -1,9 +1,10 @@
-//! Space that is prepared behind the records of a store whose writes are synced: bounded, counted
-//! nowhere, and gone when the store is closed.
+//! Space that is prepared behind the records of a store, for writes that are synced and for those
+//! that nobody syncs: bounded, counted nowhere, and gone when the store is closed.
 
 use std::path::Path;
+use std::time::Duration;
 
-use pakv::{Db, Durability, Options, inspect};
+use pakv::{Db, Durability, FileAccess, Options, inspect};
 use pakv_testkit::files;
 
 const LOG: &str = "0000000001.log";
@@ -26,6 +27,11 @@ fn record_bytes(db: &Db) -> usize {
     let active = stats.segments.last().expect("one is active");
     assert!(active.active);
     usize::try_from(active.bytes).expect("it is small")
+}
+
+fn len(path: &Path) -> usize {
+    let len = std::fs::metadata(path).expect("it is there").len();
+    usize::try_from(len).expect("it is small")
 }
 
 #[test]
@@ -51,8 +57,43 @@ fn it_follows_synced_writes_is_zero_and_goes_with_the_close() {
     assert_eq!(db.recovery().bytes_cut, 0);
 }
 
+/// What is mapped ahead follows buffered writes as the other follows synced ones.
 #[test]
-fn buffered_writes_have_none() {
+fn it_follows_buffered_writes_where_files_are_mapped() {
+    for (method, durability) in [
+        (FileAccess::Mapped, Durability::Buffered),
+        (FileAccess::Mapped, Durability::Interval(Duration::from_secs(3_600))),
+        (FileAccess::Positional, Durability::Buffered),
+    ] {
+        let is_mapped = (method, durability) == (FileAccess::Mapped, Durability::Buffered);
+        let dir = files::scratch();
+        let options = || options().file_access(method).durability(durability);
+        let db = options().open(dir.path()).expect("it opens");
+        let log = dir.path().join(LOG);
+        for number in 0..3_000_u32 {
+            // Some are larger than what is mapped at once.
+            let value_bytes = if number % 1_000 == 999 { 400_000 } else { number as usize % 300 };
+            db.set(format!("key {number:04}"), vec![b'v'; value_bytes]).expect("set succeeds");
+            let (bytes, file_bytes) = (record_bytes(&db), len(&log));
+            assert!(file_bytes <= 2 * bytes + 20 * 1024, "{file_bytes} bytes for {bytes}");
+            assert!(file_bytes <= bytes + 260 * 1024, "{file_bytes} bytes for {bytes}");
+            let has_some = is_mapped && (41..999).contains(&(number % 1_000));
+            assert!(!has_some || file_bytes > bytes, "{number}: there is some");
+            assert!(is_mapped || file_bytes == bytes, "{method:?} {durability:?}: there is none");
+        }
+        let copy = files::copied(dir.path());
+        let bytes = record_bytes(&db);
+        assert!(files::read(&log)[bytes..].iter().all(|byte| *byte == 0), "nothing but zeros");
+        db.close().expect("close succeeds");
+        assert_eq!(len(&log), bytes, "the close cuts it");
+        let killed = options().open(copy.path()).expect("what a kill leaves opens");
+        assert_eq!((killed.recovery().bytes_cut, record_bytes(&killed)), (0, bytes));
+        assert_eq!(killed.scan().expect("a scan begins").count(), 3_000);
+    }
+}
+
+#[test]
+fn writes_that_are_synced_now_and_then_have_none() {
     let dir = tempfile::tempdir().expect("a directory");
     let db = options().durability(Durability::Buffered).open(dir.path()).expect("it opens");
     for number in 0..100_u32 {

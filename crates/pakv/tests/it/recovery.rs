@@ -2,14 +2,15 @@
 //! What was not known durable may go, whole batches at a time from the end, and is reported; what
 //! was known durable is never given up.
 
-use pakv::{Durability, Error, Options};
+use pakv::{Durability, Error, FileAccess, Options};
 use pakv_testkit::{TestStore, files};
 
 use crate::history::{Contents, History, Step, assert_recovers, contents, log};
 
-/// A few segments, and plenty of records in the active one.
+/// A few segments, and plenty of records in the active one, which ends with the last of them: nothing
+/// is mapped ahead.
 fn options() -> Options {
-    TestStore::options().segment_bytes(1_200)
+    TestStore::options().segment_bytes(1_200).file_access(FileAccess::Positional)
 }
 
 /// What a store holds whose active segment ends at `len`, and where the last whole batch ends.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pakv::{Change, Db, Durability, Error, Expiry, Options, ReadMethod, Watch, WriteBatch};
+use pakv::{Change, Db, Durability, Error, Expiry, FileAccess, Options, Watch, WriteBatch};
 use pakv_testkit::{TestStore, files};
 
 use crate::concurrent::on_four_threads;
@@ -187,8 +187,8 @@ fn what_compaction_has_rewritten_is_said_to_be_gone() {
 /// it, and removed it under a reader.
 #[test]
 fn what_was_there_when_a_watch_began_is_given() {
-    for method in [ReadMethod::Mapped, ReadMethod::Positional] {
-        let options = TestStore::options().read_method(method);
+    for method in [FileAccess::Mapped, FileAccess::Positional] {
+        let options = TestStore::options().file_access(method);
         let (dir, db) = store_of(&options);
         let reader = options.read_only(true).open(dir.path()).expect("a reader opens");
         let fill = || {

@@ -1,7 +1,7 @@
 //! Files whose checksums are right and whose words are not: whoever can write the files can forge
 //! them, so what they say is believed only as far as it can be: never a panic, never a wrong value.
 
-use pakv::{Error, ReadMethod};
+use pakv::{Error, FileAccess};
 use pakv_testkit::files;
 use pakv_testkit::forge::{self, Active, Hint, HintEntry, HintKind, Manifest, Op, Record, Sealed};
 
@@ -124,8 +124,8 @@ fn a_hint_that_points_at_an_older_record_of_the_key() {
     assert_eq!((&old.key, old.length), (&new.key, new.length), "two records of a key");
     new.offset = old.offset;
     hint.put(dir);
-    for method in [ReadMethod::Mapped, ReadMethod::Positional] {
-        let db = options().read_method(method).open(dir).expect("a hint stops no open");
+    for method in [FileAccess::Mapped, FileAccess::Positional] {
+        let db = options().file_access(method).open(dir).expect("a hint stops no open");
         assert_eq!(db.recovery().hints_rebuilt, 0, "the lie does not show at the open");
         match db.get("key") {
             Err(Error::Corrupt { path, offset, .. }) => {
