@@ -33,7 +33,8 @@ pub enum FileAccess {
     /// Through mappings of the files: the fastest. Gets read without a system call. Small writes
     /// with [`Durability::Buffered`] are copies into space that was given to the file before, on
     /// Linux 5.14 and later and on ext4, XFS and tmpfs; elsewhere, and with every other durability,
-    /// they are calls. If another program truncates a segment while it is mapped, or the disk fails
+    /// they are calls. A file system that has failed refuses no copy: it shows at the next sync, or
+    /// some 256 KiB later. If another program truncates a segment while it is mapped, or the disk fails
     /// under it, the operating system ends the process (SIGBUS). The default.
     #[default]
     Mapped,

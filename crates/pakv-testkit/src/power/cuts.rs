@@ -69,7 +69,8 @@ impl Level {
     pub fn promise(self) -> Promise {
         match self {
             Level::Sync => Promise::Acknowledged,
-            Level::Interval | Level::Buffered => Promise::Synced,
+            Level::Interval => Promise::Synced,
+            Level::Buffered => Promise::Copied,
         }
     }
 }
