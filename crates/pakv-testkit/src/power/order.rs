@@ -218,10 +218,17 @@ impl Order {
             for (other, steps) in self.threads.iter().map(|account| &account.steps).enumerate() {
                 let needed = steps.iter().take_while(|span| span.end < begin).count();
                 if possible[other].most < needed {
+                    let most = possible[other].most;
+                    let of = |thread: usize| {
+                        let Account { first_step, steps, .. } = &self.threads[thread];
+                        format!("thread {thread} from its step {first_step} on: {steps:?}")
+                    };
                     return Err(format!(
                         "lost: step {last} of thread {thread} is there, and of thread {other} only \
-                         {} steps, where {needed} were acknowledged before that one began",
-                        possible[other].most
+                         {most} steps, where {needed} were acknowledged before that one began: {}; \
+                         {}",
+                        of(thread),
+                        of(other)
                     ));
                 }
             }
