@@ -23,6 +23,10 @@ const CURVES: [(u64, usize); 5] =
 /// The same in little: whether everything is alive, not how fast it is.
 const QUICK_CURVES: [(u64, usize); 3] = [(10_000, 100), (10_000, 16), (256, 64 << 10)];
 
+/// Sections of more keys than this are about what grows with them.
+const LARGE_FROM: u64 = 1_000_000;
+const SPACE_BYTES_MAX: u64 = 4 << 30;
+
 /// What part of the usual time works of the curves have.
 const CURVE_SECONDS: f64 = 0.3;
 
@@ -39,6 +43,8 @@ pub(crate) fn sections(keys: &[u64], values: &[usize], curves: bool, quick: bool
             all.push(point);
         }
     }
+    // A run that is cut short lacks the largest.
+    all.sort_by_key(Section::live_bytes);
     all
 }
 
@@ -53,16 +59,25 @@ impl Section {
 
     /// Whether the work is a part of this section at all.
     pub(crate) fn has(&self, work: Work) -> bool {
-        self.main || !matches!(work, Work::Cold | Work::Latency | Work::Build)
+        let is_large = self.keys > LARGE_FROM;
+        match work {
+            // Into an empty store: the same whatever the section's number of keys is.
+            Work::Batch | Work::Sync1 | Work::Sync16 => !is_large,
+            Work::Cold | Work::Latency => self.main && !is_large,
+            Work::Build => self.main,
+            // As long as some times the data takes to be overwritten.
+            Work::Space => self.live_bytes() < SPACE_BYTES_MAX,
+            _ => true,
+        }
     }
 
-    /// Whether the engine does the work, in that run of this section; `first` is the first section.
-    pub(crate) fn does(&self, work: Work, engine: Kind, run: u32, first: bool) -> bool {
+    /// Whether the engine does the work, in this section; `first` is the first section.
+    pub(crate) fn does(&self, work: Work, engine: Kind, first: bool) -> bool {
         match engine {
             // Not a store.
             Kind::Bare => matches!(work, Work::Sync1 | Work::Cold),
-            // It says the same each time.
-            _ if work == Work::Build && engine.builds_for_long() => first && run == 0,
+            // A quarter of an hour and more, to be compared with nothing.
+            _ if work == Work::Build && engine.builds_for_long() => false,
             // It depends neither on keys nor on values.
             _ => work != Work::Build || first,
         }
@@ -88,7 +103,6 @@ impl Section {
             Work::Space => seconds * 2.5 + rest,
             Work::Batch => seconds.min(keys / 500e3) + 0.5,
             Work::Sync1 | Work::Sync16 => seconds + 0.5,
-            Work::Build if engine.builds_for_long() => 1000.0,
             Work::Build if engine == Kind::Bare => 0.0,
             Work::Build => 12.0,
         }
@@ -120,8 +134,8 @@ mod tests {
     #[test]
     fn the_build_is_of_the_first_section_alone() {
         let section = Section { keys: 1, value_bytes: 1, main: true };
-        assert!(section.does(Work::Build, Kind::Pakv, 2, true));
-        assert!(!section.does(Work::Build, Kind::Pakv, 0, false));
-        assert!(!section.does(Work::Build, Kind::Bare, 0, true));
+        assert!(section.does(Work::Build, Kind::Pakv, true));
+        assert!(!section.does(Work::Build, Kind::Pakv, false));
+        assert!(!section.does(Work::Build, Kind::Bare, true));
     }
 }

@@ -72,7 +72,7 @@ impl Run {
         fs::create_dir_all(&out)?;
         fs::create_dir_all(&self.dir)?;
         let mut kept = Kept::of(&out, self.settings())?;
-        let rounds = (0..self.runs).flat_map(|run| sections.iter().map(move |at| (run, at)));
+        let rounds = sections.iter().flat_map(|at| (0..self.runs).map(move |run| (run, at)));
         let missing = |(run, section): &(u32, &Section)| !self.is_done(section, *run, &kept);
         let rounds: Vec<_> = rounds.filter(missing).collect();
         let estimate: f64 = rounds.iter().map(|(run, at)| self.estimate(at, *run)).sum();
@@ -132,7 +132,7 @@ impl Run {
         let turn = run as usize % engines.len();
         engines.rotate_left(turn);
         let works = self.works(section);
-        let does = |&(work, engine): &(Work, Kind)| section.does(work, engine, run, first);
+        let does = |&(work, engine): &(Work, Kind)| section.does(work, engine, first);
         if self.has_room_for_all(section) {
             let all = works.iter().flat_map(|&work| engines.iter().map(move |&kind| (work, kind)));
             return all.filter(does).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use pakv::storage::Storage;
-use pakv::{Clock, Db, Error, ManualClock, Options, FileAccess};
+use pakv::{Clock, Db, Error, FileAccess, ManualClock, Options};
 use pakv_testkit::sim::SimStorage;
 
 use crate::format::hint::{HintEncoder, HintEntry, HintKind};

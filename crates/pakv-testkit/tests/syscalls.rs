@@ -165,7 +165,7 @@ fn a_failed_sync_is_not_tried_again() {
                 Ok(run) => run,
                 Err(refusal) => return skipped("a failed sync under strace", &refusal),
             };
-            run.ended.is_legal().unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
+            run.ended.is_legal(false).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
             assert!(run.ended.signal().is_none(), "{context}: it ended by itself");
             let looked = run.look().unwrap_or_else(|wrong| {
                 let kept = run.keep();
@@ -227,7 +227,7 @@ fn with_failed_sync(seed: u64, steps: u64, call: &str, nth: u64) -> Result<bool,
     let told = run.said.iter().any(|line| line.starts_with("failed Io {"))
         || run.said.iter().any(|line| line.starts_with("failed Poisoned {"));
     let ended_well =
-        if opened { told && run.ended.succeeded() } else { run.ended.is_legal().is_ok() };
+        if opened { told && run.ended.succeeded() } else { run.ended.is_legal(false).is_ok() };
     assert!(ended_well, "{context}: {:?}, {}", run.said, run.ended.errors);
     let wrong = run.said.iter().find(|line| line.starts_with("acknowledged "));
     assert!(wrong.is_none(), "{context}: after the failure: {wrong:?}");

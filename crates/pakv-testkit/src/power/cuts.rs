@@ -263,7 +263,7 @@ impl Cuts {
             self.tally.acknowledged += u64::from(matches!(said, Said::Step { .. }));
             self.store.order.take(said)?;
         }
-        ended.is_legal()?;
+        ended.is_legal(self.promise == Promise::Copied)?;
         if ended_before {
             return Err(format!("the child ended before the cut: {}", ended.errors));
         }

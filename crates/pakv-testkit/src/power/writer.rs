@@ -101,8 +101,12 @@ impl Ended {
     /// Whether it ended as a writer may whose file system is gone: killed by us, with a typed error
     /// of the store, or with SIGBUS, which is what reading a mapped file becomes when the disk
     /// fails under it and is documented at `FileAccess::Mapped`.
-    pub fn is_legal(&self) -> Result<(), String> {
-        let typed = ["Error: Io {", "Error: Poisoned {"];
+    ///
+    /// `copied`: appends were copies in memory. When such a page cannot be written the kernel drops
+    /// it, and who reads what stood there finds damage.
+    pub fn is_legal(&self, copied: bool) -> Result<(), String> {
+        let typed = ["Error: Io {", "Error: Poisoned {", "Error: Corrupt {"];
+        let typed = if copied { &typed[..] } else { &typed[..2] };
         let legal = match (self.status.signal(), self.status.code()) {
             (Some(signal), _) => signal == libc::SIGKILL || signal == libc::SIGBUS,
             (None, Some(1)) => typed.iter().any(|start| self.errors.starts_with(start)),
