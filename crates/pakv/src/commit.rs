@@ -104,7 +104,7 @@ struct Group {
     sync: bool,
     /// The soonest that a member wants to be synced without waiting.
     sync_within: Option<Duration>,
-    /// How many members do.
+    /// How many members wait for a sync.
     sync_members: u32,
     /// Where the members that do not lead wait for the result.
     shared: Option<Arc<Shared>>,

@@ -3,7 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::ops::Bound;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::linkat;
 
 use super::range::key_range;
 use crate::args::{ExportArgs, FileFormat, OutputForm};
@@ -115,12 +120,20 @@ impl Export<'_> {
     }
 }
 
-/// A file that is being written. An ordinary one is written beside its place and put there when it
-/// is whole; anything else, a device or a named pipe, is written to as it is.
+/// A file that is being written. An ordinary one is put into its place when it is whole; anything
+/// else, a device or a named pipe, is written to as it is.
 struct Target {
     file: File,
-    /// The file that is written, and the name it will have.
-    rename: Option<(PathBuf, PathBuf)>,
+    place: Option<Place>,
+}
+
+/// Where an ordinary file will be, and how it gets there.
+struct Place {
+    path: PathBuf,
+    /// A name beside it, from which it is renamed.
+    partial: PathBuf,
+    /// Whether it has that name from the beginning.
+    named: bool,
 }
 
 impl Target {
@@ -136,30 +149,55 @@ impl Target {
             Err(_) => true,
         };
         if !ordinary {
-            return Ok(Self { file: File::options().write(true).open(&place)?, rename: None });
+            return Ok(Self { file: File::options().write(true).open(&place)?, place: None });
         }
         let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let mut partial = name.to_os_string();
         partial.push(format!(".{}.partial", std::process::id()));
         let partial = place.with_file_name(partial);
-        let file = File::create_new(&partial)?;
-        Ok(Self { file, rename: Some((partial, place)) })
+        // Without a name until it is whole, where the file system can: whatever ends the process,
+        // nothing is left of it.
+        let unnamed = OFlag::O_TMPFILE.bits();
+        let (file, named) =
+            match File::options().write(true).custom_flags(unnamed).open(directory_of(&place)) {
+                Ok(file) => (file, false),
+                Err(_) => (File::create_new(&partial)?, true),
+            };
+        Ok(Self { file, place: Some(Place { path: place, partial, named }) })
     }
 
     fn keep(self) -> io::Result<()> {
-        let Some((partial, place)) = self.rename else { return Ok(()) };
-        let kept = self.file.sync_all().and_then(|()| fs::rename(&partial, &place));
+        let Some(Place { path, partial, named }) = &self.place else { return Ok(()) };
+        let kept = self
+            .file
+            .sync_all()
+            .and_then(|()| if *named { Ok(()) } else { give_name(&self.file, partial) })
+            .and_then(|()| fs::rename(partial, path));
         if kept.is_err() {
-            let _ = fs::remove_file(&partial);
+            self.discard();
         }
         kept
     }
 
-    fn discard(self) {
-        if let Some((partial, _)) = self.rename {
+    fn discard(&self) {
+        if let Some(Place { partial, .. }) = &self.place {
             let _ = fs::remove_file(partial);
         }
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Gives a file that has no name one, which must be free.
+fn give_name(file: &File, name: &Path) -> io::Result<()> {
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    Ok(linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, name, flags)?)
 }
 
 fn tell(
