@@ -33,8 +33,7 @@ impl Engine for Pakv {
     }
 
     fn get(&self, key: &[u8], found: Found<'_>) -> Result<bool> {
-        let value = self.0.get(key)?;
-        Ok(value.inspect(|value| found(value)).is_some())
+        Ok(self.0.get_with(key, |value| found(value))?.is_some())
     }
 
     fn reader(&self) -> Result<Box<dyn Reader + '_>> {
@@ -44,8 +43,7 @@ impl Engine for Pakv {
     fn scan(&self, values: bool, each: Each<'_>) -> Result<()> {
         for entry in self.0.scan()? {
             if values {
-                let (key, value) = entry.into_pair()?;
-                each(&key, Some(&value));
+                entry.value_with(|value| each(entry.key(), Some(value)))?;
             } else {
                 each(entry.key(), None);
             }

@@ -25,6 +25,7 @@ use crate::limits::MAX_BATCH_BYTES;
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::{encode_error, op_entry};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Instant, MutexGuard, OnceLock, loses_this_wake, plain};
 
@@ -33,12 +34,18 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A buffer that grew past this for a large value is not kept.
 const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
 
-/// A leader waits for others at most for this share of what the last sync took…
+/// A leader waits for others at most for this share of what the last sync took, and never longer
+/// than this.
 const GATHER_SHARE: u32 = 3;
-/// …and never longer than this…
 const GATHER_MAX: Duration = Duration::from_micros(200);
-/// …nor for more turns of other threads.
-const GATHER_YIELDS_MAX: u32 = if cfg!(shuttle) { 2 } else { 1000 };
+/// Before it sleeps a follower lets other threads have their turns for as long as the last sync
+/// took and half as long again, if that is not longer than this: to sleep and be woken takes two
+/// processors 11 µs each time (Linux 6.18), a turn less than one.
+const TURNS_MAX: Duration = Duration::from_micros(300);
+/// The same where no sync is waited for, but a write.
+const TURNS_BUFFERED: Duration = Duration::from_micros(20);
+/// Neither is for more turns than these.
+const TURNS_COUNT_MAX: u32 = if cfg!(shuttle) { 2 } else { 10_000 };
 
 /// Writers that wait, and what the next of them must know.
 #[derive(Debug)]
@@ -56,8 +63,8 @@ pub(crate) struct Queue {
     closing: bool,
     /// How many writers wanted a sync when the last was over: its group, and who waited behind it.
     sync_members: u32,
-    /// How long a leader may wait for as many again.
-    gather_for: Duration,
+    /// How long it took.
+    sync_took: Duration,
 }
 
 impl Queue {
@@ -72,7 +79,7 @@ impl Queue {
             transaction: None,
             closing: false,
             sync_members: 0,
-            gather_for: Duration::ZERO,
+            sync_took: Duration::ZERO,
         }
     }
 
@@ -143,38 +150,57 @@ impl Group {
 struct Shared {
     result: OnceLock<GroupResult>,
     /// Whether one of them is to lead.
-    leads: plain::Mutex<bool>,
+    leads: AtomicBool,
+    sleepers: plain::Mutex<()>,
     told: plain::Condvar,
 }
 
 impl Shared {
-    /// The result, or nothing for the one that is to lead.
-    fn wait(&self) -> Option<&GroupResult> {
-        let mut leads = self.leads.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The result, or nothing for the one that is to lead. Gives others their turns for `turns`
+    /// before it sleeps.
+    fn wait(&self, turns: Duration) -> Option<&GroupResult> {
+        let started = Instant::now();
+        for _ in 0..TURNS_COUNT_MAX {
+            if let Some(news) = self.news() {
+                return news;
+            }
+            if started.elapsed() >= turns {
+                break;
+            }
+            thread::yield_now();
+        }
+        let mut asleep = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(result) = self.result.get() {
-                return Some(result);
+            if let Some(news) = self.news() {
+                return news;
             }
-            if std::mem::take(&mut *leads) {
-                return None;
-            }
-            leads = self.told.wait(leads).unwrap_or_else(PoisonError::into_inner);
+            asleep = self.told.wait(asleep).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn wake_leader(&self) {
-        *self.leads.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        if !loses_this_wake() {
-            self.told.notify_one();
+    /// What [`wait`](Self::wait) waits for.
+    fn news(&self) -> Option<Option<&GroupResult>> {
+        if let Some(result) = self.result.get() {
+            return Some(Some(result));
         }
+        self.leads.swap(false, Ordering::AcqRel).then_some(None)
+    }
+
+    fn wake_leader(&self) {
+        self.leads.store(true, Ordering::Release);
+        self.wake(plain::Condvar::notify_one);
     }
 
     /// Called when the result is there.
     fn wake_all(&self) {
-        // Nobody is between looking and waiting any more.
-        drop(self.leads.lock());
+        self.wake(plain::Condvar::notify_all);
+    }
+
+    fn wake(&self, notify: impl FnOnce(&plain::Condvar)) {
+        // Nobody is between looking and sleeping any more.
+        drop(self.sleepers.lock());
         if !loses_this_wake() {
-            self.told.notify_all();
+            notify(&self.told);
         }
     }
 }
@@ -348,9 +374,14 @@ impl Core {
     /// Says what [`lead`](Self::lead) does.
     fn follow<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, own: Own<'_>) -> Result<bool> {
         let shared = queue.pending.shared.get_or_insert_default().clone();
+        let turns = match queue.pending.sync {
+            true if queue.sync_took <= TURNS_MAX => queue.sync_took + queue.sync_took / 2,
+            true => Duration::ZERO,
+            false => TURNS_BUFFERED,
+        };
         loop {
             drop(queue);
-            if let Some(result) = shared.wait() {
+            if let Some(result) = shared.wait(turns) {
                 return match result {
                     Ok(existed) => {
                         Ok(own.last().is_some_and(|last| existed.binary_search(&last).is_ok()))
@@ -384,7 +415,7 @@ impl Core {
         let mut queue = self.queue.lock();
         if let Some(started) = started {
             queue.sync_members = group.sync_members + queue.pending.sync_members;
-            queue.gather_for = (started.elapsed() / GATHER_SHARE).min(GATHER_MAX);
+            queue.sync_took = started.elapsed();
         }
         if let Ok((_, unsynced)) = result {
             queue.unsynced = unsynced;
@@ -418,13 +449,14 @@ impl Core {
     /// been woken by it: in one group they share one sync, where they would else fall into two
     /// whose syncs follow each other.
     fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        let (expected, wait) = (queue.sync_members, queue.gather_for);
+        let (expected, wait) =
+            (queue.sync_members, (queue.sync_took / GATHER_SHARE).min(GATHER_MAX));
         let is_short = |queue: &Queue| queue.pending.sync && queue.pending.sync_members < expected;
         if !is_short(&queue) {
             return queue;
         }
         let started = Instant::now();
-        for _ in 0..GATHER_YIELDS_MAX {
+        for _ in 0..TURNS_COUNT_MAX {
             drop(queue);
             thread::yield_now();
             queue = self.queue.lock();

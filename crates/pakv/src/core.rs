@@ -204,6 +204,16 @@ impl Core {
     }
 
     pub(crate) fn get(&self, key: &[u8], at: Option<u64>) -> Result<Option<Vec<u8>>> {
+        self.get_with(key, at, |value| value.to_vec())
+    }
+
+    /// What `read` makes of the value, if there is one. It is called once at most.
+    pub(crate) fn get_with<T>(
+        &self,
+        key: &[u8],
+        at: Option<u64>,
+        mut read: impl FnMut(&[u8]) -> T,
+    ) -> Result<Option<T>> {
         if at.is_none() {
             self.check_open()?;
             let Some(Found { entry, segment }) = self.index.read().guess(key) else {
@@ -211,13 +221,16 @@ impl Core {
             };
             // Another key's record, and one that may expire, want a closer look.
             if entry.expires_at_ms().is_none()
-                && let Some(value) = segment.value_of(&entry, key)?
+                && let Some(value) = segment.read_value(&entry, key, &mut read)?
             {
                 return Ok(Some(value));
             }
         }
         match self.lookup(key, at)? {
-            Some(found) => self.read(&found, key).map(Some),
+            Some(Found { entry, segment }) => {
+                let value = segment.read_value(&entry, key, read)?;
+                value.ok_or_else(|| segment.unexpected(&entry)).map(Some)
+            }
             None => Ok(None),
         }
     }

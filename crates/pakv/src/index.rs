@@ -238,15 +238,22 @@ impl Index {
     /// Looks at up to `limit` more of the keydir's places, and has those follow whose records were
     /// copied; false once all have been looked at. Twice is as once.
     pub(crate) fn relocate(&mut self, relocation: &mut Relocation, limit: usize) -> bool {
-        let segments = &mut self.segments;
-        self.keydir.relocate(relocation, limit, |from, to| {
-            if let Some(state) = segments.get_mut(&from.segment) {
-                state.live_bytes -= u64::from(from.length);
+        // Of the few segments that a pass is about, and put into the accounts at the end.
+        let mut moved: Vec<(SegmentId, i64)> = Vec::new();
+        let mut add = |segment, bytes| match moved.iter_mut().find(|(id, _)| *id == segment) {
+            Some((_, sum)) => *sum += bytes,
+            None => moved.push((segment, bytes)),
+        };
+        let goes_on = self.keydir.relocate(relocation, limit, |from, to| {
+            add(from.segment, -i64::from(from.length));
+            add(to.segment, i64::from(to.length));
+        });
+        for (segment, bytes) in moved {
+            if let Some(state) = self.segments.get_mut(&segment) {
+                state.live_bytes = state.live_bytes.saturating_add_signed(bytes);
             }
-            if let Some(state) = segments.get_mut(&to.segment) {
-                state.live_bytes += u64::from(to.length);
-            }
-        })
+        }
+        goes_on
     }
 
     /// A compaction output, before the keydir follows.

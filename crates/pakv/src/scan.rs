@@ -145,9 +145,19 @@ impl Entry {
     /// [`Error::Corrupt`](crate::Error::Corrupt) where its record is damaged;
     /// [`Error::Io`](crate::Error::Io).
     pub fn value(&self) -> Result<Vec<u8>> {
+        self.value_with(|value| value.to_vec())
+    }
+
+    /// What `read` makes of the value, which it is shown where it stands, verified and without a
+    /// copy.
+    ///
+    /// # Errors
+    /// As [`Entry::value`].
+    pub fn value_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.page.want_values();
         let (entry, segment) = self.page.found(self.index);
-        segment.value(entry, self.key())
+        let value = segment.read_value(entry, self.key(), read)?;
+        value.ok_or_else(|| segment.unexpected(entry))
     }
 
     /// The key, and the value, which is read.

@@ -337,7 +337,7 @@ impl<'a> Rewriter<'a> {
             return Err(error);
         }
         let Self { outputs, relocation, report, .. } = self;
-        Ok(Copied { outputs, relocation, report })
+        Ok(Copied { outputs, relocation: relocation.sealed(), report })
     }
 
     /// The run has failed: its outputs are removed.

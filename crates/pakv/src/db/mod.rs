@@ -127,6 +127,32 @@ impl Db {
         self.core().get(check_key(key.as_ref())?, None)
     }
 
+    /// What `read` makes of the value of a key, which it is shown where it stands, verified and
+    /// without a copy; `None`, and no call, if the key is not there or has expired. No lock is held
+    /// meanwhile: `read` may do with the store what it likes.
+    ///
+    /// ```
+    /// use pakv::Db;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = Db::open(dir.path())?;
+    /// db.set("name", "pakv")?;
+    /// assert_eq!(db.get_with("name", |value| value.len())?, Some(4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    pub fn get_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let mut read = Some(read);
+        let once = |value: &[u8]| read.take().map(|read| read(value));
+        self.core().get_with(check_key(key.as_ref())?, None, once).map(Option::flatten)
+    }
+
     /// Whether a key is there. Touches no disk.
     ///
     /// ```

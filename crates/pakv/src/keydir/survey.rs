@@ -127,30 +127,69 @@ impl Survey {
 #[derive(Debug)]
 pub(crate) struct Relocation {
     pass: Pass,
-    /// Of each segment, in order of offset: the old one and the new location.
-    copies: Vec<Vec<(u32, Location)>>,
+    /// Of each segment.
+    copies: Vec<Copies>,
+}
+
+/// Where the records of one segment have been copied to. Records are of much the same length mostly,
+/// so that a table of as many even stretches as there are copies leaves few to look among.
+#[derive(Debug, Default)]
+struct Copies {
+    /// In order of offset: the old one and the new location.
+    copies: Vec<(u32, Location)>,
+    /// Which is the first copy of each stretch of so many bytes, two to the power of `shift`.
+    starts: Vec<u32>,
+    shift: u32,
+}
+
+impl Copies {
+    /// Makes the table, once all copies are there.
+    fn sealed(mut self) -> Self {
+        let (count, Some((last, _))) = (self.copies.len(), self.copies.last()) else { return self };
+        let mean = last / u32::try_from(count).unwrap_or(u32::MAX);
+        self.shift = mean.max(1).next_power_of_two().ilog2();
+        self.starts.reserve_exact((last >> self.shift) as usize + 2);
+        for (number, (offset, _)) in self.copies.iter().enumerate() {
+            let stretches = (offset >> self.shift) as usize + 1;
+            self.starts.resize(stretches.max(self.starts.len()), number as u32);
+        }
+        self.starts.push(count as u32);
+        self
+    }
+
+    fn find(&self, offset: u32) -> Option<Location> {
+        let stretch = (offset >> self.shift) as usize;
+        let (start, end) = (*self.starts.get(stretch)?, *self.starts.get(stretch + 1)?);
+        let among = self.copies.get(start as usize..end as usize)?;
+        let at = among.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
+        among.get(at).map(|(_, to)| *to)
+    }
 }
 
 impl Relocation {
-    /// What a copy takes, in bytes.
-    pub(crate) const COPY_BYTES: usize = size_of::<(u32, Location)>();
+    /// What a copy takes at most, in bytes.
+    pub(crate) const COPY_BYTES: usize = size_of::<(u32, Location)>() + size_of::<u32>();
 
     pub(crate) fn of(segments: Vec<SegmentId>) -> Self {
-        let copies = segments.iter().map(|_| Vec::new()).collect();
+        let copies = segments.iter().map(|_| Copies::default()).collect();
         Self { pass: Pass::over(segments), copies }
     }
 
     /// Records of a segment, counted from 0, come in the order of their offsets.
     pub(crate) fn push(&mut self, segment: usize, offset: u32, to: Location) {
         if let Some(copies) = self.copies.get_mut(segment) {
-            copies.push((offset, to));
+            copies.copies.push((offset, to));
         }
     }
 
+    /// Ready for a pass: nothing is pushed any more.
+    #[must_use]
+    pub(crate) fn sealed(self) -> Self {
+        Self { copies: self.copies.into_iter().map(Copies::sealed).collect(), ..self }
+    }
+
     fn to(&self, place: Place) -> Option<Location> {
-        let copies = self.copies.get(self.pass.segment(place)?)?;
-        let at = copies.binary_search_by_key(&place.offset(), |(offset, _)| *offset).ok()?;
-        copies.get(at).map(|(_, to)| *to)
+        self.copies.get(self.pass.segment(place)?)?.find(place.offset())
     }
 }
 
@@ -257,5 +296,28 @@ impl KeyDir {
         };
         let key = key.to_vec();
         self.set(spot, &key, hash_of(self.seed, &key), place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_found_by_their_offsets_alone() {
+        let even: Vec<u32> = (0..1000).map(|number| 41 + number * 143).collect();
+        let one_giant = [41, 60, 79, 1 << 31];
+        let crowded: Vec<u32> = (100..200).map(|number| number * 8).chain([1 << 20]).collect();
+        for offsets in [&even[..], &one_giant, &crowded, &[41], &[]] {
+            let mut copies = Copies::default();
+            let to = |offset| Location { segment: SegmentId(9), offset: offset / 2, length: 8 };
+            copies.copies.extend(offsets.iter().map(|offset| (*offset, to(*offset))));
+            let copies = copies.sealed();
+            assert!(copies.starts.len() <= offsets.len() + 2, "{}", copies.starts.len());
+            for offset in (0..2_000).chain(offsets.iter().flat_map(|at| [at - 1, *at, at + 1])) {
+                let expected = offsets.contains(&offset).then(|| to(offset));
+                assert_eq!(copies.find(offset), expected, "{offset} of {offsets:?}");
+            }
+        }
     }
 }

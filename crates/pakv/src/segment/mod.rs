@@ -268,25 +268,32 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] with file and offset; [`Error::Io`] where a positional read fails.
     pub(crate) fn value(&self, entry: &KeyEntry, key: &[u8]) -> Result<Vec<u8>> {
-        self.value_of(entry, key)?.ok_or_else(|| self.unexpected(entry))
+        self.read_value(entry, key, |value| value.to_vec())?.ok_or_else(|| self.unexpected(entry))
     }
 
-    fn unexpected(&self, entry: &KeyEntry) -> Error {
+    pub(crate) fn unexpected(&self, entry: &KeyEntry) -> Error {
         let reason = "the record is another one than was expected here";
         self.corrupt(entry.location.offset, reason)
     }
 
-    /// The same; `None` where the record is the one that `entry` says, but another key's.
-    pub(crate) fn value_of(&self, entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    /// What `read` makes of the value, which it is shown where it stands, verified; `None` where the
+    /// record is the one that `entry` says, but another key's.
+    pub(crate) fn read_value<T>(
+        &self,
+        entry: &KeyEntry,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
         let location = entry.location;
         let (offset, length) = (u64::from(location.offset), location.length as usize);
         if let Some(bytes) = self.map().and_then(|map| map.bytes(offset, length)) {
-            return self.value_in(&bytes, entry, key);
+            return Ok(self.value_in(&bytes, entry, key)?.map(read));
         }
         let mut bytes = vec![0; length];
-        let read = read_up_to(&*self.file()?, &mut bytes, offset)
+        let found = read_up_to(&*self.file()?, &mut bytes, offset)
             .map_err(Error::io("read", self.path.as_path()))?;
-        self.value_in(bytes.get(..read).unwrap_or_default(), entry, key)
+        let bytes = bytes.get(..found).unwrap_or_default();
+        Ok(self.value_in(bytes, entry, key)?.map(read))
     }
 
     fn map(&self) -> Option<&dyn Mapped> {
@@ -296,18 +303,29 @@ impl Segment {
         }
     }
 
-    /// The first byte of a record, where looking costs no system call.
-    pub(crate) fn first_byte(&self, location: Location) -> Option<u8> {
-        self.map()?.bytes(u64::from(location.offset), 1)?.first().copied()
+    /// A byte of each line of the processor's cache that a record is in, put together, where looking
+    /// costs no system call. Of a long one the first few.
+    pub(crate) fn touch(&self, location: Location) -> Option<u8> {
+        const LINE_BYTES: usize = 64;
+        const TOUCHED_BYTES_MAX: usize = 512;
+        let length = (location.length as usize).min(TOUCHED_BYTES_MAX);
+        let bytes = self.map()?.bytes(u64::from(location.offset), length)?;
+        let ends = bytes.iter().step_by(LINE_BYTES).chain(bytes.last());
+        Some(ends.fold(0, |all, byte| all ^ byte))
     }
 
-    fn value_in(&self, bytes: &[u8], entry: &KeyEntry, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn value_in<'b>(
+        &self,
+        bytes: &'b [u8],
+        entry: &KeyEntry,
+        key: &[u8],
+    ) -> Result<Option<&'b [u8]>> {
         let offset = entry.location.offset;
         let corrupt = |reason: String| self.corrupt(offset, reason);
         let body = frame::body(bytes, self.salt, offset).map_err(|bad| corrupt(bad.to_string()))?;
         match Record::decode(body).map_err(corrupt)? {
             Record { seqno, op: Op::Set { key: found, value, .. }, .. } if seqno == entry.seqno => {
-                Ok((found == key).then(|| value.to_vec()))
+                Ok((found == key).then_some(value))
             }
             _ => Err(self.unexpected(entry)),
         }
