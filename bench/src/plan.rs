@@ -98,7 +98,7 @@ impl Section {
             Work::OpenKilled | Work::Dirty => keys / 1e6 + seconds * 0.5 + 1.0,
             Work::Cold => seconds + bytes / 500e6 + 1.0,
             Work::Latency => seconds * 6.0,
-            Work::Overwrite => seconds * 1.3,
+            Work::Overwrite => (keys / 100e3).clamp(seconds, seconds * 12.0) + seconds * 0.3,
             Work::Space if self.keys > 1_000_000 => seconds * 9.0 + rest,
             Work::Space => seconds * 2.5 + rest,
             Work::Batch => seconds.min(keys / 500e3) + 0.5,
