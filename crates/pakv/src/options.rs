@@ -162,6 +162,19 @@ impl Options {
     /// How many bytes a second background compaction reads and writes together while the store is
     /// within its bound; beyond it the limit rises until the bound is kept. `None`: no limit.
     /// Default: 64 MiB/s. At least 64 KiB/s. [`Db::compact`](crate::Db::compact) is not limited.
+    ///
+    /// ```
+    /// use pakv::Options;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// // For a slow disk that others use too: more space, less writing, and slowly.
+    /// let db = Options::new()
+    ///     .compaction_space_amplification(2.0)
+    ///     .compaction_rate(Some(8 << 20))
+    ///     .open(dir.path())?;
+    /// db.set("name", "pakv")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn compaction_rate(mut self, bytes_per_second: Option<u64>) -> Self {
         self.compaction_rate = bytes_per_second;
         self
@@ -185,6 +198,16 @@ impl Options {
     }
 
     /// How records are read and appended. Default: [`FileAccess::Mapped`].
+    ///
+    /// ```
+    /// use pakv::{FileAccess, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// // On a disk that may fail: an error then, and no signal.
+    /// let db = Options::new().file_access(FileAccess::Positional).open(dir.path())?;
+    /// db.set("name", "pakv")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn file_access(mut self, access: FileAccess) -> Self {
         self.file_access = access;
         self
@@ -207,6 +230,15 @@ impl Options {
 
     /// Whether a store is created where there is none; its directory too, parents included.
     /// Default: true.
+    ///
+    /// ```
+    /// use pakv::{Error, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let opened = Options::new().create(false).open(dir.path().join("nothing"));
+    /// assert!(matches!(opened, Err(Error::NoStore { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
@@ -215,12 +247,41 @@ impl Options {
     /// Opens without the lock and without writing a byte, beside a live writer too: the handle sees
     /// the state as of the open, and after each [`Db::refresh`](crate::Db::refresh) that of then.
     /// Default: false. Implies `create(false)`.
+    ///
+    /// ```
+    /// use pakv::{Db, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let writer = Db::open(dir.path())?;
+    /// let reader = Options::new().read_only(true).open(dir.path())?;
+    /// writer.set("name", "pakv")?;
+    /// assert!(!reader.contains("name")?);
+    /// reader.refresh()?;
+    /// assert!(reader.contains("name")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
     /// Where expiry takes the time from. Default: [`SystemClock`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use pakv::{Expiry, ManualClock, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let clock = Arc::new(ManualClock::new(0));
+    /// let db = Options::new().clock(clock.clone()).open(dir.path())?;
+    /// db.set_with_expiry("session", "open", Expiry::After(Duration::from_secs(60)))?;
+    /// assert!(db.contains("session")?);
+    /// clock.advance(Duration::from_secs(60));
+    /// assert!(!db.contains("session")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
