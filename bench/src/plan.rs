@@ -25,6 +25,7 @@ const QUICK_CURVES: [(u64, usize); 3] = [(10_000, 100), (10_000, 16), (256, 64 <
 
 /// Sections of more keys than this are about what grows with them.
 const LARGE_FROM: u64 = 1_000_000;
+/// Stores of more live bytes are not overwritten without end: it takes too long, and too much disk.
 const SPACE_BYTES_MAX: u64 = 4 << 30;
 
 /// What part of the usual time works of the curves have.
@@ -99,7 +100,7 @@ impl Section {
             Work::Cold => seconds + bytes / 500e6 + 1.0,
             Work::Latency => seconds * 6.0,
             Work::Overwrite => (keys / 100e3).clamp(seconds, seconds * 12.0) + seconds * 0.3,
-            Work::Space if self.keys > 1_000_000 => seconds * 9.0 + rest,
+            Work::Space if self.keys > LARGE_FROM => seconds * 9.0 + rest,
             Work::Space => seconds * 2.5 + rest,
             Work::Batch => seconds.min(keys / 500e3) + 0.5,
             Work::Sync1 | Work::Sync16 => seconds + 0.5,

@@ -107,8 +107,6 @@ struct Group {
     /// The indices of the records whose key was there before, once they are published and somebody
     /// who does not lead wants to know.
     existed: Vec<usize>,
-    /// Whether a member waits for a sync.
-    sync: bool,
     /// The soonest that a member wants to be synced without waiting.
     sync_within: Option<Duration>,
     /// How many members wait for a sync.
@@ -119,13 +117,17 @@ struct Group {
 
 impl Group {
     fn is_empty(&self) -> bool {
-        self.buffer.is_empty() && !self.sync
+        self.buffer.is_empty() && !self.wants_sync()
+    }
+
+    fn wants_sync(&self) -> bool {
+        self.sync_members > 0
     }
 
     /// The strictest that a member asked for.
     fn durability(&self) -> Durability {
         match self.sync_within {
-            _ if self.sync => Durability::Sync,
+            _ if self.wants_sync() => Durability::Sync,
             Some(within) => Durability::Interval(within),
             None => Durability::Buffered,
         }
@@ -139,8 +141,7 @@ impl Group {
             self.hashes.shrink_to(BUFFER_KEPT_BYTES / 8);
         }
         self.existed.clear();
-        (self.expires, self.sync, self.sync_within, self.shared) = (false, false, None, None);
-        self.sync_members = 0;
+        (self.expires, self.sync_members, self.sync_within, self.shared) = (false, 0, None, None);
     }
 }
 
@@ -297,10 +298,7 @@ impl Core {
         let own = Own { ops, first: queue.pending.hashes.len() };
         enqueue(&mut queue, ops)?;
         match request.durability {
-            Durability::Sync => {
-                queue.pending.sync = true;
-                queue.pending.sync_members += 1;
-            }
+            Durability::Sync => queue.pending.sync_members += 1,
             Durability::Interval(every) => {
                 let within = queue.pending.sync_within.unwrap_or(every);
                 queue.pending.sync_within = Some(within.min(every));
@@ -374,7 +372,7 @@ impl Core {
     /// Says what [`lead`](Self::lead) does.
     fn follow<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, own: Own<'_>) -> Result<bool> {
         let shared = queue.pending.shared.get_or_insert_default().clone();
-        let turns = match queue.pending.sync {
+        let turns = match queue.pending.wants_sync() {
             true if queue.sync_took <= TURNS_MAX => queue.sync_took + queue.sync_took / 2,
             true => Duration::ZERO,
             false => TURNS_BUFFERED,
@@ -409,7 +407,7 @@ impl Core {
         queue.unsynced = queue.unsynced.saturating_add(bytes);
         drop(queue);
 
-        let started = group.sync.then(Instant::now);
+        let started = group.wants_sync().then(Instant::now);
         let result = self.write_group(&mut group, own);
 
         let mut queue = self.queue.lock();
@@ -451,7 +449,7 @@ impl Core {
     fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         let (expected, wait) =
             (queue.sync_members, (queue.sync_took / GATHER_SHARE).min(GATHER_MAX));
-        let is_short = |queue: &Queue| queue.pending.sync && queue.pending.sync_members < expected;
+        let is_short = |queue: &Queue| (1..expected).contains(&queue.pending.sync_members);
         if !is_short(&queue) {
             return queue;
         }

@@ -227,10 +227,7 @@ impl Core {
             }
         }
         match self.lookup(key, at)? {
-            Some(Found { entry, segment }) => {
-                let value = segment.read_value(&entry, key, read)?;
-                value.ok_or_else(|| segment.unexpected(&entry)).map(Some)
-            }
+            Some(found) => found.segment.value_with(&found.entry, key, read).map(Some),
             None => Ok(None),
         }
     }

@@ -250,7 +250,10 @@ impl Index {
         });
         for (segment, bytes) in moved {
             if let Some(state) = self.segments.get_mut(&segment) {
-                state.live_bytes = state.live_bytes.saturating_add_signed(bytes);
+                match bytes {
+                    0.. => state.live_bytes += bytes.unsigned_abs(),
+                    _ => state.live_bytes -= bytes.unsigned_abs(),
+                }
             }
         }
         goes_on

@@ -156,8 +156,7 @@ impl Entry {
     pub fn value_with<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.page.want_values();
         let (entry, segment) = self.page.found(self.index);
-        let value = segment.read_value(entry, self.key(), read)?;
-        value.ok_or_else(|| segment.unexpected(entry))
+        segment.value_with(entry, self.key(), read)
     }
 
     /// The key, and the value, which is read.

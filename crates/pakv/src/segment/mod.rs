@@ -268,10 +268,20 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] with file and offset; [`Error::Io`] where a positional read fails.
     pub(crate) fn value(&self, entry: &KeyEntry, key: &[u8]) -> Result<Vec<u8>> {
-        self.read_value(entry, key, |value| value.to_vec())?.ok_or_else(|| self.unexpected(entry))
+        self.value_with(entry, key, |value| value.to_vec())
     }
 
-    pub(crate) fn unexpected(&self, entry: &KeyEntry) -> Error {
+    /// The same, shown to `read` where it stands, without a copy; returns what it makes of it.
+    pub(crate) fn value_with<T>(
+        &self,
+        entry: &KeyEntry,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        self.read_value(entry, key, read)?.ok_or_else(|| self.unexpected(entry))
+    }
+
+    fn unexpected(&self, entry: &KeyEntry) -> Error {
         let reason = "the record is another one than was expected here";
         self.corrupt(entry.location.offset, reason)
     }

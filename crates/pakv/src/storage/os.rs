@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use memmap2::{Advice, MmapOptions, MmapRaw};
+use parking_lot::Mutex;
 
 use super::{Lock, LockGuard, Mapped, Mapping, PathKind, Storage, StorageFile, remove_if_there};
 use crate::format::{TEMPORARY_SUFFIX, own_file};
@@ -384,8 +383,12 @@ fn reserve(file: &File, offset: u64, len: u64, end: u64) -> io::Result<()> {
         (status, limit)
     };
     let keeps_blocks = [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC, libc::TMPFS_MAGIC];
+    // The types of these are not the same in every C library.
+    let keeps_blocks = keeps_blocks
+        .into_iter()
+        .any(|magic| u64::try_from(magic).ok() == u64::try_from(status.f_type).ok());
     // Past the limit there is a signal, and a record may still fit before it.
-    if !keeps_blocks.contains(&status.f_type) || end > limit.rlim_cur {
+    if !keeps_blocks || u128::from(end) > u128::from(limit.rlim_cur) {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let signed = |bytes| i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge);
