@@ -102,8 +102,8 @@ impl Section {
             Work::Overwrite => (keys / 100e3).clamp(seconds, seconds * 12.0) + seconds * 0.3,
             Work::Space if self.keys > LARGE_FROM => seconds * 9.0 + rest,
             Work::Space => seconds * 2.5 + rest,
-            Work::Batch => seconds.min(keys / 500e3) + 0.5,
-            Work::Sync1 | Work::Sync16 => seconds + 0.5,
+            Work::Batch => (keys / 300e3).min(seconds * 4.0) + 0.5,
+            Work::Sync1 | Work::Sync16 => seconds * 2.0 + 0.5,
             Work::Build if engine == Kind::Bare => 0.0,
             Work::Build => 12.0,
         }

@@ -26,6 +26,10 @@ const TIMED: u64 = 100_000;
 const FILL_LIMITS: u32 = 12;
 /// For how many times the usual limit keys are overwritten, if they are not all by then.
 const OVERWRITE_LIMITS: u32 = 12;
+/// For how many times the usual limit batches are set, if they are not all by then.
+const BATCH_LIMITS: u32 = 4;
+/// A disk that syncs is the noisiest of all: twice the usual time is given to it.
+const SYNCED_LIMITS: u32 = 2;
 
 /// What a table says then.
 const FULL: &str = "the disk has no room for that";
@@ -119,7 +123,7 @@ pub(super) fn batches(job: &Job, out: &mut Figures) -> Result<()> {
     let size = (BATCH_BYTES / job.pair_bytes()).clamp(1, BATCH);
     // The making of the pairs is not the engine's: it is left out of the time.
     let (mut spent, mut done, mut batches) = (Duration::ZERO, 0, 0);
-    while done < job.keys && spent < job.limit() {
+    while done < job.keys && spent < job.limit() * BATCH_LIMITS {
         pairs.clear();
         for id in done..(done + size).min(job.keys) {
             let mut value = Vec::new();
@@ -141,11 +145,12 @@ pub(super) fn synced(job: &Job, threads: u64, out: &mut Figures) -> Result<()> {
     let engine = job.open(Durability::Synced)?;
     let values = job.values();
     let (ready, stop) = (Barrier::new(threads as usize), AtomicBool::new(false));
+    let limit = job.limit() * SYNCED_LIMITS;
     let each = |thread: u64| -> Result<(u64, Duration, hdrhistogram::Histogram<u64>)> {
         let (mut value, mut times, mut done) = (Vec::new(), histogram(), 0);
         ready.wait();
         let start = Instant::now();
-        while start.elapsed() < job.limit() && !stop.load(Ordering::Relaxed) {
+        while start.elapsed() < limit && !stop.load(Ordering::Relaxed) {
             // Every thread has keys of its own; all of them are new.
             let id = done * threads + thread;
             values.put(id, 0, &mut value);
