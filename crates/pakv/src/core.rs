@@ -35,6 +35,9 @@ use crate::worker::Signal;
 
 /// How many places follow to a new image of the keydir under one hold of the index's lock.
 const MOVES_PER_HOLD: usize = 256;
+/// What comes to the keydir while it is put in order is less each time; who sets faster than this
+/// sorts waits in the end.
+const ORDER_ROUNDS: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -139,15 +142,33 @@ impl Core {
         if index.keydir.is_ordered() {
             return index.page(view);
         }
-        let frozen = index.keydir.unordered_frozen();
         drop(index);
-        let ordered = frozen.map(|keys| (Order::of(&keys), keys));
+        self.put_in_order();
         let mut index = self.index.write();
-        if let Some((order, keys)) = ordered {
-            index.keydir.set_frozen_order(&keys, order);
-        }
         index.keydir.put_in_order();
         index.page(view)
+    }
+
+    /// Puts the keydir in order, but for the few keys that have come meanwhile, in short holds of the
+    /// index's lock: they may be millions, and others read and write.
+    fn put_in_order(&self) {
+        for _ in 0..ORDER_ROUNDS {
+            let index = self.index.read();
+            let (frozen, head) = (index.keydir.unordered_frozen(), index.keydir.unordered_head());
+            drop(index);
+            if frozen.is_none() && head.is_none() {
+                return;
+            }
+            if let Some(keys) = frozen {
+                let order = Order::of(&keys);
+                self.index.write().keydir.set_frozen_order(&keys, order);
+            }
+            if let Some(mut head) = head {
+                while self.index.read().keydir.copy_unordered(&mut head) {}
+                let run = head.sorted();
+                self.index.write().keydir.set_head_order(run);
+            }
+        }
     }
 
     /// So many keys have come that a merge of the keydir is due. Without background threads it is

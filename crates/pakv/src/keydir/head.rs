@@ -1,7 +1,9 @@
 //! Keys that came since the image was built: appended as they come, found by hash at once, put in
-//! order only when somebody asks for it.
+//! order only when somebody asks for it. They can be millions, which nobody may wait for: all but a
+//! few are copied, a few at a time, and sorted apart ([`Unordered`]).
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::array::KeyArray;
 use super::place::Place;
@@ -26,6 +28,11 @@ impl Keys {
 
     pub(super) fn key(&self, number: u32) -> &[u8] {
         self.keys.key(number)
+    }
+
+    /// The numbers in the order of their keys.
+    pub(super) fn sorted(&self, numbers: Range<u32>) -> Vec<u32> {
+        sorted(&self.keys, numbers)
     }
 
     /// The slot that a search begins with.
@@ -68,9 +75,16 @@ impl Keys {
     }
 }
 
-/// Numbers of keys in the order of the keys, in runs of which each is at least twice as long as the
-/// next: what has come since the last time is sorted and becomes the last run, and runs that are
-/// too short for their place are merged.
+/// So many keys are sorted, and twice as many copied, while others wait: some 100 µs.
+const SORTED_PER_HOLD: usize = if cfg!(test) { 2 } else { 2048 };
+/// So many are merged: some 500 µs, and seldom.
+const MERGED_PER_HOLD: usize = 8 * SORTED_PER_HOLD;
+/// With more runs than this all keys are sorted anew: a scan looks into each.
+const RUNS_MAX: usize = if cfg!(test) { 3 } else { 24 };
+
+/// Numbers of keys in the order of the keys, in runs: what has come since the last time is sorted and
+/// becomes the last run. Runs before it that are not twice as long are merged with it, as far as others
+/// can wait for that.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     pub(super) runs: Vec<Vec<u32>>,
@@ -94,9 +108,27 @@ impl Order {
         if self.is_complete(keys) {
             return;
         }
-        let mut run = sorted(keys, self.ordered as u32..keys.len() as u32);
-        self.ordered = keys.len();
-        while let Some(before) = self.runs.pop_if(|before| before.len() < 2 * run.len()) {
+        self.push(keys, keys.sorted(self.ordered as u32..keys.len() as u32));
+    }
+
+    /// Takes what was sorted apart, unless somebody else was quicker.
+    pub(super) fn take(&mut self, keys: &Keys, run: Run) {
+        let Run { first, numbers, .. } = run;
+        if first == 0 && numbers.len() >= self.ordered {
+            self.ordered = numbers.len();
+            self.runs = vec![numbers];
+        } else if first as usize == self.ordered {
+            self.push(keys, numbers);
+        }
+    }
+
+    /// Adds the next keys.
+    fn push(&mut self, keys: &Keys, mut run: Vec<u32>) {
+        self.ordered += run.len();
+        let is_short = |before: &[u32], run: &[u32]| {
+            before.len() < 2 * run.len() && before.len() + run.len() <= MERGED_PER_HOLD
+        };
+        while let Some(before) = self.runs.pop_if(|before| is_short(before, &run)) {
             run = merged(keys, &before, &run);
         }
         self.runs.push(run);
@@ -107,9 +139,58 @@ impl Order {
     }
 }
 
+/// Keys of a head that are to be put in order: copies, to be sorted with no lock held.
+#[derive(Debug)]
+pub(crate) struct Unordered {
+    /// That of the keydir: the numbers are of this head and no other.
+    pub(super) epoch: u64,
+    /// The number of the first.
+    first: u32,
+    /// The number behind the last.
+    end: u32,
+    keys: KeyArray,
+}
+
+/// Their numbers in the order of their keys.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(super) epoch: u64,
+    first: u32,
+    numbers: Vec<u32>,
+}
+
+impl Unordered {
+    /// What of `head` is to be sorted apart; `None` where that is little, which others can wait for.
+    pub(super) fn of(head: &Head, epoch: u64) -> Option<Self> {
+        let (ordered, end) = (head.order.ordered, head.keys.len());
+        let has_few_runs = head.order.runs.len() < RUNS_MAX;
+        if end - ordered <= SORTED_PER_HOLD && has_few_runs {
+            return None;
+        }
+        let first = if has_few_runs { ordered } else { 0 };
+        let keys = KeyArray::default();
+        Some(Self { epoch, first: first as u32, end: end as u32, keys })
+    }
+
+    /// Copies some more of the keys; false once all are there.
+    pub(super) fn copy(&mut self, head: &Head) -> bool {
+        let from = self.first + self.keys.len() as u32;
+        let to = from.saturating_add(2 * SORTED_PER_HOLD as u32).min(self.end);
+        (from..to).for_each(|number| self.keys.push(head.keys.key(number)));
+        to < self.end
+    }
+
+    pub(crate) fn sorted(self) -> Run {
+        let Self { epoch, first, keys, .. } = self;
+        let mut numbers = sorted(&keys, 0..keys.len() as u32);
+        numbers.iter_mut().for_each(|number| *number += first);
+        Run { epoch, first, numbers }
+    }
+}
+
 /// Sorts keys by their first eight bytes where those differ, which stand beside the numbers, so that
 /// few comparisons have to go to the keys.
-pub(super) fn sorted(keys: &Keys, numbers: std::ops::Range<u32>) -> Vec<u32> {
+fn sorted(keys: &KeyArray, numbers: Range<u32>) -> Vec<u32> {
     let skip = common_prefix(keys, numbers.clone());
     let mut entries: Vec<(u64, u32)> =
         numbers.map(|number| (first_eight(keys.key(number), skip), number)).collect();
@@ -120,7 +201,7 @@ pub(super) fn sorted(keys: &Keys, numbers: std::ops::Range<u32>) -> Vec<u32> {
 }
 
 /// How many bytes all of these keys begin with.
-fn common_prefix(keys: &Keys, numbers: std::ops::Range<u32>) -> usize {
+fn common_prefix(keys: &KeyArray, numbers: Range<u32>) -> usize {
     let first = keys.key(numbers.start);
     numbers.fold(first.len(), |len, number| {
         let key = keys.key(number);

@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::array::KeyArray;
-use super::head::{Keys, sorted};
+use super::head::Keys;
 use super::image::Image;
 use super::place::Place;
 use super::{KeyDir, hash_of};
@@ -83,7 +83,8 @@ impl Merge {
         let len = image.len() + keys.len();
         let mut merged = KeyArray::with_room_for(image.key_bytes() + keys.bytes());
         let mut sources = Vec::with_capacity(len);
-        let mut recent = sorted(keys, 0..keys.len() as u32)
+        let mut recent = keys
+            .sorted(0..keys.len() as u32)
             .into_iter()
             .filter(|number| !self.gone_of_keys.contains(*number))
             .peekable();

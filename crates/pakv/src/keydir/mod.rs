@@ -35,7 +35,7 @@ use crate::format::{Location, SegmentId, SeqNo};
 use crate::planted::{Bug, planted};
 
 use head::Head;
-pub(crate) use head::{Keys, Order};
+pub(crate) use head::{Keys, Order, Run, Unordered};
 use image::Image;
 pub(crate) use merge::{Merge, Next};
 use place::{Legend, PLACE_BYTES, Place};
@@ -282,6 +282,24 @@ impl KeyDir {
         if let Some(frozen) = self.frozen.as_mut().filter(|frozen| Arc::ptr_eq(&frozen.keys, keys))
         {
             frozen.order = order;
+        }
+    }
+
+    /// Keys that came lately and are not in order, if they are many: [`KeyDir::copy_unordered`] until
+    /// all are there, then [`Unordered::sorted`], then [`KeyDir::set_head_order`].
+    pub(crate) fn unordered_head(&self) -> Option<Unordered> {
+        Unordered::of(&self.head, self.epoch)
+    }
+
+    /// Copies some more of the keys; false once all are there, or there is no use in it any more.
+    pub(crate) fn copy_unordered(&self, unordered: &mut Unordered) -> bool {
+        unordered.epoch == self.epoch && unordered.copy(&self.head)
+    }
+
+    /// Takes the order of keys of the head, if it is still that head.
+    pub(crate) fn set_head_order(&mut self, run: Run) {
+        if run.epoch == self.epoch {
+            self.head.order.take(&self.head.keys, run);
         }
     }
 

@@ -87,7 +87,7 @@ impl Legend {
             Some(number) => *number,
             None => {
                 let slot = Slot { segment, first: seqno };
-                // 65,536 live segments at once: 4 TiB at the usual size.
+                // There are never more: see `format::manifest::SEALED_MAX`.
                 let next = self.slots.len() as u16;
                 let number = self.free.pop().unwrap_or(next);
                 match self.slots.get_mut(usize::from(number)) {

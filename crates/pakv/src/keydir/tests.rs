@@ -26,6 +26,8 @@ enum Step {
         limit: usize,
     },
     Order,
+    /// One more stage of sorting what has come, apart from the keydir.
+    Sort,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -35,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..40_u8, any::<bool>()).prop_map(|(key, is_newest)| Step::Move { key, is_newest }),
         4 => (1..9_usize).prop_map(|limit| Step::Merge { limit }),
         1 => Just(Step::Order),
+        2 => Just(Step::Sort),
     ]
 }
 
@@ -101,6 +104,7 @@ proptest! {
         let mut keydir = KeyDir::default();
         let mut model = BTreeMap::new();
         let mut stage = Stage::default();
+        let mut unordered = None;
         for (seqno, step) in (1..).zip(steps) {
             match step {
                 Step::Insert { key: number, expires } => {
@@ -136,8 +140,20 @@ proptest! {
                     };
                 }
                 Step::Order => keydir.put_in_order(),
+                Step::Sort => {
+                    unordered = match unordered.take() {
+                        None => keydir.unordered_head(),
+                        Some(mut some) => match keydir.copy_unordered(&mut some) {
+                            true => Some(some),
+                            false => {
+                                keydir.set_head_order(some.sorted());
+                                None
+                            }
+                        },
+                    };
+                }
             }
-            if seqno % 8 == 0 {
+            if seqno % 16 == 0 {
                 check(&mut keydir, &model);
             }
         }
