@@ -5,7 +5,7 @@ use std::io::Write as _;
 use pakv::{CheckReport, Finding, Options};
 
 use crate::args::{CheckArgs, OutputForm};
-use crate::context::Context;
+use crate::context::{Context, open_with_progress};
 use crate::exit::Exit;
 use crate::failure::{Failure, key_name};
 use crate::output::{JsonLine, count, counted, escape_line, size, whole_ms};
@@ -18,13 +18,12 @@ pub(super) fn run(cx: &mut Context, args: &CheckArgs) -> Result<Exit, Failure> {
     let report = {
         let progress = Progress::bytes("checking", Some(0));
         let tell = |step: pakv::CheckProgress| {
-            progress.set_total(step.bytes_total);
-            progress.set(step.bytes_done);
+            progress.set_of(step.bytes_done, step.bytes_total);
         };
         // Where the store can be opened, what a reader makes of it is compared with the log too.
         let opened = match cx.open_db() {
             Some(db) => Some(db.clone()),
-            None => Options::new().read_only(true).open(&cx.db).ok(),
+            None => open_with_progress(Options::new().read_only(true), &cx.db).ok(),
         };
         match opened {
             Some(db) => db.check_with(tell)?,
@@ -115,8 +114,8 @@ fn write_summary(cx: &mut Context, report: &CheckReport) -> Result<(), Failure> 
     if report.tail_bytes > 0 {
         let tail = size(report.tail_bytes);
         cx.note(&format!(
-            "{tail} at the end of the log are being written, or are what a crash has left there: \
-             no damage"
+            "{tail} at the end of the log are being written, or are what a crash or an interrupted \
+             backup has left there: no damage"
         ));
     }
     if !report.is_sound() {

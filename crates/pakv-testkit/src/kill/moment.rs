@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The calls before which a process is killed: all that change something, and those that an open
 /// begins with.
-pub(super) const CALLS: [&str; 13] = [
+pub(super) const CALLS: [&str; 14] = [
     "flock",
     "getdents64",
     "pwrite64",
@@ -16,6 +16,7 @@ pub(super) const CALLS: [&str; 13] = [
     "fdatasync",
     "fsync",
     "rename",
+    "linkat",
     "unlink",
     "ftruncate",
     "openat",

@@ -3,6 +3,7 @@
 //! A run is a seed, but only its workload and its delays are: at which call the cut falls is the
 //! scheduler's. So the store as the cut left it is kept when a check fails.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -182,7 +183,9 @@ impl Cuts {
         if dir.is_dir() {
             files::copy_store(&dir, copy);
         }
-        let checked = self.check(number, &dir);
+        let checked = check_witness(mounted.path(), number)
+            .and_then(|()| self.check(number, &dir))
+            .and_then(|()| leave_witness(mounted.path(), number));
         if checked.is_ok() && (number + 1).is_multiple_of(ROUNDS_PER_STORE) {
             std::fs::remove_dir_all(&dir).map_err(|error| format!("removing a store: {error}"))?;
         }
@@ -275,6 +278,34 @@ impl Cuts {
         command.arg(verb).arg(mount_point.join(&self.store.name));
         command.arg(self.store.seed.to_string());
         command
+    }
+}
+
+const WITNESS: &str = "witness";
+
+/// Writes and syncs a file beside the store, by none of its code, at the end of a round.
+fn leave_witness(mount_point: &Path, round: u64) -> Result<(), String> {
+    let temporary = mount_point.join("witness.new");
+    let write = || {
+        std::fs::write(&temporary, round.to_string())?;
+        File::open(&temporary)?.sync_all()?;
+        std::fs::rename(&temporary, mount_point.join(WITNESS))?;
+        File::open(mount_point)?.sync_all()
+    };
+    write().map_err(|error: std::io::Error| format!("the witness: {error}"))
+}
+
+/// The file must be as the round before left it. Where it is not, the file system has lost what was
+/// durable, and what the store has lost says nothing about it.
+fn check_witness(mount_point: &Path, round: u64) -> Result<(), String> {
+    let expected = round.checked_sub(1).map(|last| last.to_string());
+    let found = std::fs::read_to_string(mount_point.join(WITNESS)).ok();
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!(
+            "no fault of the store: the file system has gone back behind the last round, whose \
+             synced file is {found:?} and was {expected:?}"
+        )),
     }
 }
 

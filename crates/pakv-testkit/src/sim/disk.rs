@@ -140,6 +140,12 @@ impl Disk {
         inode
     }
 
+    /// Gives a file of another directory a name here. It is as durable as it was there.
+    pub(crate) fn adopt(&mut self, name: &str, file: Inode) {
+        let inode = self.create(name);
+        self.inodes.insert(inode, file);
+    }
+
     pub(crate) fn change(&mut self, op: DirOp) {
         if let DirOp::Unlink { name } = &op
             && let Some(file) = self.file(name)

@@ -18,6 +18,7 @@ pub enum CallKind {
     Prepare,
     Sync,
     Map,
+    Link,
     Rename,
     Remove,
     SyncDir,
@@ -25,7 +26,7 @@ pub enum CallKind {
 }
 
 impl CallKind {
-    /// All of them.
+    /// All that an open store makes; a backup alone links.
     pub const ALL: [Self; 16] = [
         Self::Kind,
         Self::CreateDir,
@@ -55,6 +56,7 @@ impl CallKind {
                 | Self::SetLen
                 | Self::Prepare
                 | Self::Sync
+                | Self::Link
                 | Self::Rename
                 | Self::Remove
                 | Self::SyncDir

@@ -75,6 +75,8 @@ struct Machine {
     /// How many bytes all files together may have.
     space: usize,
     locked: bool,
+    /// The other directory of the same file system.
+    linked: Option<SimStorage>,
     maps: Vec<Weak<SimMap>>,
     violations: Vec<String>,
 }
@@ -162,6 +164,7 @@ impl SimStorage {
             hiccups: false,
             space: usize::MAX,
             locked: false,
+            linked: None,
             maps: Vec::new(),
             violations: Vec::new(),
         };
@@ -227,6 +230,11 @@ impl SimStorage {
     /// The size of the disk in bytes.
     pub fn set_space(&self, bytes: usize) {
         self.machine().space = bytes;
+    }
+
+    /// Files here can be given names there, as on one file system.
+    pub fn link_into(&self, other: &SimStorage) {
+        self.machine().linked = Some(other.clone());
     }
 
     /// The bytes that all files together have.
@@ -419,6 +427,24 @@ impl Storage for SimStorage {
         let inode = machine.disk.live.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
         let (from, to) = (from.to_string(), to.to_string());
         machine.disk.change(DirOp::Rename { from, to, inode });
+        unless_last(gate, ())
+    }
+
+    /// Both have what the file held now: whoever links does not change it any more.
+    fn link(&self, name: &str, _: &Path, to: &str) -> io::Result<()> {
+        let Some(other) = self.machine().linked.clone() else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let (machine, gate) = self.simple(CallKind::Link, name)?;
+        let file = machine.disk.file(name).cloned();
+        drop(machine);
+        unless_last(gate, ())?;
+        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        let (mut there, gate) = other.simple(CallKind::Link, to)?;
+        if there.disk.live.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        there.disk.adopt(to, file);
         unless_last(gate, ())
     }
 

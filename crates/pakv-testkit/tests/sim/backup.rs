@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use pakv::backup::BackupReport;
 use pakv::storage::Storage;
 use pakv::{Db, Durability, Error, Options};
 use pakv_testkit::sim::{CallKind, CrashMode, Effect, Fault, FaultError, SimStorage};
@@ -29,7 +30,10 @@ fn contents(db: &Db) -> pakv::Result<Contents> {
 /// What a backup shows; `None` where there is none to be seen yet.
 fn shown(machine: &SimStorage) -> pakv::Result<Option<Contents>> {
     match options().create(false).read_only(true).open_storage(storage(machine)) {
-        Ok(db) => contents(&db).map(Some),
+        Ok(db) => {
+            assert_eq!(db.check()?.findings, []);
+            contents(&db).map(Some)
+        }
         Err(Error::NoStore { .. } | Error::BackupUnfinished { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -40,6 +44,16 @@ struct Source {
     machine: SimStorage,
     db: Db,
     states: Vec<Contents>,
+    how: How,
+}
+
+/// How a backup gets its segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// From another file system.
+    Copies,
+    /// From the same one.
+    Links,
 }
 
 /// The call kinds that change something.
@@ -54,10 +68,10 @@ const CHANGES: [CallKind; 7] = [
 ];
 
 impl Source {
-    fn new() -> pakv::Result<Self> {
+    fn new(how: How) -> pakv::Result<Self> {
         let machine = SimStorage::new(7);
         let db = options().open_storage(storage(&machine))?;
-        Ok(Self { machine, db, states: Vec::new() })
+        Ok(Self { machine, db, states: Vec::new(), how })
     }
 
     /// Overwrites most of what there is: segments go and others come.
@@ -73,20 +87,32 @@ impl Source {
         Ok(())
     }
 
-    fn backup(&self, target: &SimStorage) -> pakv::Result<()> {
+    fn backup(&self, target: &SimStorage) -> pakv::Result<BackupReport> {
+        if self.how == How::Links {
+            self.machine.link_into(target);
+        }
         let calls = self.machine.calls();
         let result = self.db.backup_storage(storage(target), |_| ());
         let changes = |call: &&pakv_testkit::sim::Call| CHANGES.contains(&call.kind);
         let log = self.machine.log();
         let changed = log.iter().skip(calls as usize).find(changes);
         assert!(changed.is_none(), "the store was changed: {changed:?}");
-        result.map(|_| ())
+        result
     }
 }
 
 #[test]
 fn a_backup_cut_off_at_any_call_is_the_old_one_or_the_new_one() -> Outcome {
-    let mut source = Source::new()?;
+    cut_off_at_any_call(How::Copies)
+}
+
+#[test]
+fn a_backup_of_links_cut_off_at_any_call_is_the_old_one_or_the_new_one() -> Outcome {
+    cut_off_at_any_call(How::Links)
+}
+
+fn cut_off_at_any_call(how: How) -> Outcome {
+    let mut source = Source::new(how)?;
     let mut target = SimStorage::new(1);
     let mut cuts = 0;
     for round in 0..4 {
@@ -121,7 +147,8 @@ fn a_backup_cut_off_at_any_call_is_the_old_one_or_the_new_one() -> Outcome {
                 cuts += 1;
             }
         }
-        source.backup(&target)?;
+        let report = source.backup(&target)?;
+        assert_eq!(report.segments_linked > 0, how == How::Links, "{report:?}");
         // What it says is there is there after a power cut.
         target = target.crash(round as u64, CrashMode::Posix);
         assert_eq!(shown(&target)?.as_ref(), source.states.last());
@@ -132,7 +159,16 @@ fn a_backup_cut_off_at_any_call_is_the_old_one_or_the_new_one() -> Outcome {
 
 #[test]
 fn any_call_of_a_backup_may_fail() -> Outcome {
-    let mut source = Source::new()?;
+    any_call_may_fail(How::Copies)
+}
+
+#[test]
+fn any_call_of_a_backup_of_links_may_fail() -> Outcome {
+    any_call_may_fail(How::Links)
+}
+
+fn any_call_may_fail(how: How) -> Outcome {
+    let mut source = Source::new(how)?;
     let first = SimStorage::new(1);
     source.write(0)?;
     source.backup(&first)?;

@@ -29,7 +29,8 @@ pub struct CheckReport {
     /// Bytes of records that a get can reach.
     pub live_bytes: u64,
     /// Bytes behind the last whole batch of the active segment, prepared zeros left out: being
-    /// written at this moment, or a torn tail that the next open cuts. Neither is damage.
+    /// written at this moment, or a torn tail that the next open cuts. In a backup, records that the
+    /// next one had brought when it was interrupted. None of it is damage.
     pub tail_bytes: u64,
     /// Files of the store's own naming that the manifest does not list: a writer's next segments or
     /// last ones, or what a crash left and the next open removes. No damage.

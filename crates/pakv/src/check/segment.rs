@@ -96,7 +96,8 @@ pub(super) fn check_sealed(
     progress: &dyn Fn(u64),
 ) -> Checked {
     let mut checked = Checked { id: Some(sealed.segment), ..Checked::default() };
-    let hint = ReadHint::read(storage, store, sealed.segment, Some(sealed.bytes));
+    let read_hint = |bytes| ReadHint::read(storage, store, sealed.segment, Some(bytes));
+    let mut hint = read_hint(sealed.bytes);
     let Some(log) = checked.open(storage, Some(store)) else {
         checked.unsettled.iter_mut().for_each(|found| found.length = sealed.bytes.into());
         if let Some(hint) = hint {
@@ -108,7 +109,14 @@ pub(super) fn check_sealed(
     let Ok(scanned) = Scanned::read(&log, sealed.bytes, progress) else { return checked };
     checked.bytes_read = u64::from(log.bytes.min(sealed.bytes));
     checked.bytes = u64::from(sealed.bytes);
-    if log.bytes > sealed.bytes {
+    if log.bytes > sealed.bytes && log.goes_on_with_records(sealed.bytes) {
+        // A backup that was interrupted has brought more of what was the active segment; its hint
+        // may be of all of it.
+        checked.tail_bytes = u64::from(log.bytes - sealed.bytes);
+        if read_hint(log.bytes).is_some_and(|longer| longer.is_whole()) {
+            hint = None;
+        }
+    } else if log.bytes > sealed.bytes {
         let place = (sealed.bytes, log.bytes - sealed.bytes);
         checked.find(FindingKind::Length, &log.path, place, "bytes follow the end");
     }

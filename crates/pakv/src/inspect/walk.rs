@@ -299,6 +299,17 @@ impl LogFile {
         Framed { file: &self.file, path: &self.path, salt: self.salt, range }
     }
 
+    /// Whether everything from `offset` on is records of this segment.
+    pub(crate) fn goes_on_with_records(&self, offset: u32) -> bool {
+        let mut is_whole = true;
+        let mut look = |piece: Piece<'_>| {
+            is_whole &= matches!(piece, Piece::Frame { body, .. } if Record::is_record(body));
+            Ok(())
+        };
+        let behind = Framed { range: offset..self.bytes, ..self.framed(u32::MAX) };
+        behind.walk(Record::is_record, &mut look).is_ok() && is_whole
+    }
+
     /// Gives everything from the first record up to `end` to `visit`.
     ///
     /// # Errors

@@ -14,10 +14,10 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use fastrand::Rng;
-use pakv::Durability;
+use pakv::{Db, Durability, Error, Options};
 use tempfile::TempDir;
 
-use self::plan::{KINDS, Plan, Row, Rows, rows_as_tsv};
+use self::plan::{KINDS, Made, Plan, Row, Rows, rows_as_tsv};
 use super::library::no_file_is_left_over;
 use super::moment::{CALLS, Moment, Sweep, Tally, can_kill_at_calls, doomed, is_of_an_open};
 use crate::files;
@@ -34,6 +34,8 @@ pub struct VerbKills {
     rows: Rows,
     /// What the last export left.
     exported: Option<Vec<u8>>,
+    /// What the backup shows.
+    backed_up: Option<Rows>,
     seed: u64,
     rng: Rng,
     run: u64,
@@ -65,6 +67,7 @@ impl VerbKills {
             dir,
             rows: Rows::new(),
             exported: None,
+            backed_up: None,
             seed,
             rng: Rng::with_seed(seed),
             run: 0,
@@ -143,6 +146,7 @@ impl VerbKills {
         })?;
         self.tally.acknowledged += least as u64;
         self.check_export(plan, killed)?;
+        self.check_made(plan, killed)?;
         self.check(plan, least.max(seen))
     }
 
@@ -228,6 +232,49 @@ impl VerbKills {
         Ok(())
     }
 
+    /// A backup is the one before or the new one; a restore is whole or nothing; what `repair` made
+    /// is only looked at once it says that it is done.
+    fn check_made(&mut self, plan: &Plan, killed: bool) -> Result<(), String> {
+        let Some(made) = plan.makes else { return Ok(()) };
+        let path = self.dir.path().join(made.name());
+        let found = match Options::new().read_only(true).open(&path).and_then(|db| rows(&db)) {
+            Ok(found) => Some(found),
+            Err(Error::NoStore { .. } | Error::BackupUnfinished { .. }) if killed => None,
+            Err(_) if killed && made == Made::Repaired => None,
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        };
+        if found.is_some() && made != Made::Repaired {
+            let report = pakv::check(&path).map_err(|error| format!("check: {error}"))?;
+            if !report.is_sound() {
+                return Err(format!("{} is not sound: {:?}", path.display(), report.findings));
+            }
+        }
+        let wanted = match made {
+            Made::Restored => self.backed_up.as_ref(),
+            Made::Backup | Made::Repaired => Some(&self.rows),
+        };
+        let before = match made {
+            Made::Backup => self.backed_up.as_ref(),
+            Made::Restored | Made::Repaired => None,
+        };
+        let is = |state: Option<&Rows>| match (&found, state) {
+            (Some(found), Some(state)) => plan::fits(found, state),
+            (found, state) => found.is_none() && state.is_none(),
+        };
+        let is_half = killed && made == Made::Repaired;
+        if !(is(wanted) || killed && is(before) || is_half) {
+            return Err(format!("{} is neither what it was nor what it should be", path.display()));
+        }
+        match made {
+            Made::Backup => self.backed_up = found,
+            Made::Restored | Made::Repaired if path.exists() => {
+                std::fs::remove_dir_all(&path).map_err(|error| format!("remove: {error}"))?;
+            }
+            Made::Restored | Made::Repaired => {}
+        }
+        Ok(())
+    }
+
     /// Opens the store and takes what is there as the state, if it is one that may be: after
     /// `least` steps or more.
     fn check(&mut self, plan: &Plan, least: usize) -> Result<(), String> {
@@ -261,12 +308,7 @@ impl VerbKills {
         let read = || {
             let options = super::options(self.seed).create(false).background_compaction(false);
             let db = options.open(self.store())?;
-            let mut rows = Rows::new();
-            for entry in db.scan()? {
-                let expiry = entry.expires_at_ms().map(|at| (at, at));
-                let (key, value) = entry.into_pair()?;
-                rows.insert(key, Row { value, expiry });
-            }
+            let rows = rows(&db)?;
             db.close()?;
             Ok(rows)
         };
@@ -315,4 +357,14 @@ impl VerbKills {
         self.tally.revived += revived.len() as u64;
         format!("lost or wrong: {lost:?}; revived: {revived:?}; or steps in no order of theirs")
     }
+}
+
+fn rows(db: &Db) -> pakv::Result<Rows> {
+    let mut rows = Rows::new();
+    for entry in db.scan()? {
+        let expiry = entry.expires_at_ms().map(|at| (at, at));
+        let (key, value) = entry.into_pair()?;
+        rows.insert(key, Row { value, expiry });
+    }
+    Ok(rows)
 }

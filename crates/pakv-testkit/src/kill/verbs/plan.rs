@@ -11,7 +11,7 @@ use fastrand::Rng;
 use crate::files;
 
 /// What is run, one after the other. Verbs that write come twice.
-pub(super) const KINDS: [&str; 24] = [
+pub(super) const KINDS: [&str; 29] = [
     "set",
     "import",
     "rm",
@@ -30,6 +30,11 @@ pub(super) const KINDS: [&str; 24] = [
     "expire",
     "rm_prefix",
     "persist",
+    "backup",
+    "restore",
+    "backup",
+    "repair",
+    "check",
     "export",
     "scan",
     "get",
@@ -60,6 +65,26 @@ pub(super) struct Plan {
     /// What it prints, and how many steps are done once that is there; `None` if nobody knows.
     says: Option<Vec<(Vec<u8>, usize)>>,
     pub(super) exports_to: Option<PathBuf>,
+    pub(super) makes: Option<Made>,
+}
+
+/// Another store that a run makes, beside the one that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    Backup,
+    Restored,
+    Repaired,
+}
+
+impl Made {
+    /// Its directory, beside the store.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Made::Backup => "backup",
+            Made::Restored => "restored",
+            Made::Repaired => "repaired",
+        }
+    }
 }
 
 const HOUR_MS: u64 = 3_600_000;
@@ -80,6 +105,7 @@ impl Plan {
             code: 0,
             says: Some(Vec::new()),
             exports_to: None,
+            makes: None,
         };
         match kind {
             "set" => plan.set(dir, rng),
@@ -89,8 +115,20 @@ impl Plan {
             "expire" => plan.expire(rng),
             "persist" => plan.persist(rng),
             "import" => plan.import(dir, rng),
-            "compact" => plan.silent(&["compact"]),
-            "stats" => plan.silent(&["stats"]),
+            "compact" | "check" | "stats" => plan.silent(&[kind]),
+            // There may be no backup yet.
+            "restore" if dir.join(Made::Backup.name()).join("MANIFEST").is_file() => {
+                plan.silent(&["restore", Made::Backup.name(), Made::Restored.name()]);
+                plan.makes = Some(Made::Restored);
+            }
+            "backup" | "restore" => {
+                plan.silent(&["backup", Made::Backup.name()]);
+                plan.makes = Some(Made::Backup);
+            }
+            "repair" => {
+                plan.silent(&["repair", "store", Made::Repaired.name()]);
+                plan.makes = Some(Made::Repaired);
+            }
             "shell" => plan.shell(dir, rng),
             "export" => {
                 plan.args(["export", "--format", "tsv", "exported"]);
