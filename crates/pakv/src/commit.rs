@@ -21,7 +21,7 @@ use crate::format::frame::{self, FRAME_HEADER_BYTES};
 use crate::format::record::{Op, Record};
 use crate::format::{Location, SeqNo};
 use crate::keydir::FETCH_AHEAD;
-use crate::limits::MAX_BATCH_BYTES;
+use crate::limits::{MAX_BATCH_BYTES, may_seal};
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::{encode_error, op_entry};
@@ -498,7 +498,8 @@ impl Core {
     fn append_group(&self, active: &mut Active, group: &mut Group) -> Result<u32> {
         let bytes = u32::try_from(group.buffer.len()).unwrap_or(u32::MAX);
         let end = u64::from(active.bytes) + u64::from(bytes);
-        if bytes > 0 && end > self.pressure.segment_bytes() && active.records > 0 {
+        let is_full = bytes > 0 && end > self.pressure.segment_bytes() && active.records > 0;
+        if is_full && may_seal(self.catalog.lock().sealed.len(), end) {
             self.rotate(active)?;
         }
         let start = active.bytes;

@@ -11,6 +11,7 @@ use crate::format::record::{Op, Record};
 use crate::format::{Location, SegmentId, SeqNo, SeqNoRange, encode_into, frame};
 use crate::index::SegmentState;
 use crate::keydir::{KeyEntry, Relocation, Survey};
+use crate::limits::output_bytes_min;
 use crate::planted::{Bug, planted};
 use crate::segment::{
     FrameReader, HintImage, Next, Segment, encode_error, hint_entry, may_lack_hint, rebuild_hint,
@@ -59,6 +60,8 @@ pub(crate) struct Rewriter<'a> {
     outside_min: SeqNo,
     /// Bytes of log that have no hint, the inputs left out.
     hintless_bytes: u64,
+    /// Where segments are very many, outputs are larger than they would be.
+    output_bytes_min: u64,
     relocation: Relocation,
     remembered: usize,
     bytes_total: u64,
@@ -98,6 +101,7 @@ impl<'a> Rewriter<'a> {
         let bytes_total = inputs.iter().map(bytes).sum();
         Self {
             core,
+            output_bytes_min: output_bytes_min(index.segments.len(), bytes_total),
             outside_min,
             hintless_bytes,
             relocation: Relocation::of(Vec::new()),
@@ -274,7 +278,8 @@ impl<'a> Rewriter<'a> {
         // Twice what the active segment may have: a run's output is one segment mostly, not one and
         // a small rest.
         let segment_bytes = self.core.pressure.segment_bytes().saturating_mul(2);
-        let segment_bytes = segment_bytes.min(self.core.options.segment_bytes);
+        let segment_bytes =
+            segment_bytes.min(self.core.options.segment_bytes).max(self.output_bytes_min);
         let is_full = |writing: &Writing| {
             u64::from(writing.bytes) + bytes_max > segment_bytes && writing.records > 0
         };

@@ -9,6 +9,10 @@ use super::{
     decode_preamble, encode_file_start, salt,
 };
 
+/// A manifest lists at most so many sealed segments. The keydir gives each live segment 16 bits, and
+/// a reader that moves on has those of two manifests for a moment.
+pub(crate) const SEALED_MAX: usize = (1 << 15) - 1;
+
 /// The whole content of the file, in one frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -66,8 +70,17 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Whether it lists no more segments than a store can have.
+    pub(crate) fn check_count(&self) -> Result<(), String> {
+        match self.sealed.len() {
+            0..=SEALED_MAX => Ok(()),
+            len => Err(format!("it lists {len} segments; the limit is {SEALED_MAX}")),
+        }
+    }
+
     /// What a right checksum does not prove.
     fn validate(&self) -> Result<(), String> {
+        self.check_count()?;
         let mut ids: Vec<SegmentId> = self.sealed.iter().map(|sealed| sealed.segment).collect();
         ids.extend(self.active.map(|active| active.segment));
         ids.sort_unstable();
@@ -91,19 +104,36 @@ impl Manifest {
 mod tests {
     use super::*;
 
+    const SEALED: SealedSegment = SealedSegment {
+        segment: SegmentId(1),
+        bytes: 4096,
+        records: 40,
+        min_seqno: 1,
+        max_seqno: 40,
+    };
+
     fn manifest() -> Manifest {
         Manifest {
             store: StoreId([7; 16]),
             next_segment: SegmentId(4),
             next_seqno: 900,
-            sealed: vec![SealedSegment {
-                segment: SegmentId(1),
-                bytes: 4096,
-                records: 40,
-                min_seqno: 1,
-                max_seqno: 40,
-            }],
+            sealed: vec![SEALED],
             active: Some(ActiveSegment { segment: SegmentId(3), synced_bytes: 50 }),
+        }
+    }
+
+    #[test]
+    fn it_lists_no_more_segments_than_a_store_may_have() {
+        for (count, is_right) in
+            [(SEALED_MAX - 1, true), (SEALED_MAX, true), (SEALED_MAX + 1, false)]
+        {
+            let numbers = 1..=u32::try_from(count).expect("they are few");
+            let sealed = |segment| SealedSegment { segment: SegmentId(segment), ..SEALED };
+            let sealed: Vec<_> = numbers.map(sealed).collect();
+            let next_segment = SegmentId(1 << 16);
+            let manifest = Manifest { sealed, next_segment, active: None, ..manifest() };
+            let bytes = manifest.encode().expect("it encodes");
+            assert_eq!(Manifest::decode(&bytes).is_ok(), is_right, "{count}");
         }
     }
 
