@@ -559,8 +559,8 @@ pub(crate) struct CheckArgs {
 
 /// Make a new store of all that is good in a damaged one
 ///
-/// SRC is only read: nothing in it is changed, created or locked, so nobody should be writing to
-/// it. Everything that is provably good comes over, of each key its newest value and its expiry. A
+/// SRC is only read: nothing in it is changed or created. Stop whatever writes to it first; if it is
+/// open for writing all the same, a note says so. Everything that is provably good comes over, of each key its newest value and its expiry. A
 /// deleted key stays deleted, and a key whose newest value is damaged is left out rather than given
 /// an older one. Each range of bytes that is left out is told in a line, with the keys that are
 /// known to have stood there. Works without a manifest, without hints, and past noise in the middle

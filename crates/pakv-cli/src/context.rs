@@ -4,7 +4,7 @@
 
 use std::io::{self, BufRead as _, BufWriter, IsTerminal as _, Write};
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstream::AutoStream;
@@ -81,7 +81,7 @@ impl Context {
         // From line to line what was written meanwhile is read, and not all of the store.
         let known = self.shell.as_mut().and_then(|session| session.reader.take());
         let known = known.filter(|db| db.refresh().is_ok());
-        let open = || Options::new().read_only(true).open(&self.db);
+        let open = || open_with_progress(Options::new().read_only(true), &self.db);
         let db = known.map_or_else(open, Ok)?;
         Ok(match &mut self.shell {
             Some(session) => {
@@ -102,7 +102,8 @@ impl Context {
             return Ok(Store::Shells(db.clone()));
         }
         let create = creates == Creates::Yes;
-        let db = Options::new().create(create).lock_wait(wait).open(&self.db)?;
+        let options = Options::new().create(create).lock_wait(wait);
+        let db = open_with_progress(options, &self.db)?;
         match &mut self.shell {
             Some(session) => {
                 (session.open, session.reader) = (Some(db.clone()), None);
@@ -192,18 +193,22 @@ impl Deref for Store {
 /// with the process, and many short ones would each begin it and none finish. What it takes is in
 /// proportion to what was overwritten.
 fn tidy(db: &Db) {
+    let progress = Progress::bytes("tidying up", Some(0));
     // What the verb did is done and safe: a run that fails is no failure of the verb, and is tried
     // again.
-    let _ = db.maintain();
+    let _ = db.maintain_with(|step| progress.set_of(step.bytes_done, step.bytes_total));
+}
+
+/// Opens a store, with progress.
+pub(crate) fn open_with_progress(options: Options, path: &Path) -> pakv::Result<Db> {
+    let progress = Progress::bytes("opening", Some(0));
+    options.open_with(path, |step| progress.set_of(step.bytes_done, step.bytes_total))
 }
 
 /// Compacts now, with progress.
 pub(crate) fn compact(db: &Db) -> pakv::Result<CompactionReport> {
     let progress = Progress::bytes("compacting", Some(0));
-    db.compact_with(|step| {
-        progress.set_total(step.bytes_total);
-        progress.set(step.bytes_done);
-    })
+    db.compact_with(|step| progress.set_of(step.bytes_done, step.bytes_total))
 }
 
 /// Where results go, and what may be done there.

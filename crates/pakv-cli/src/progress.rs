@@ -37,6 +37,11 @@ impl Progress {
         Self::new(what, total, template)
     }
 
+    /// Where what is counted says nothing.
+    pub(crate) fn thousandths(what: &'static str) -> Self {
+        Self::new(what, Some(1000), "{msg} [{bar:30}] {eta} left")
+    }
+
     fn new(what: &'static str, total: Option<u64>, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         // The templates are above; one that did not parse would only look plainer.
@@ -59,8 +64,10 @@ impl Progress {
         self.bar.set_position(done);
     }
 
-    pub(crate) fn set_total(&self, total: u64) {
+    /// The same where the total is known only now, or changes.
+    pub(crate) fn set_of(&self, done: u64, total: u64) {
         self.bar.set_length(total);
+        self.set(done);
     }
 }
 

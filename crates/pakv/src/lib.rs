@@ -108,7 +108,8 @@ pub use repair::{RepairProgress, RepairReport, repair, repair_with};
 pub use scan::{Entry, Scan};
 pub use snapshot::Snapshot;
 pub use stats::{
-    CompactionProgress, CompactionReport, CompactionStats, RecoveryReport, SegmentStats, Stats,
+    CompactionProgress, CompactionReport, CompactionStats, OpenProgress, RecoveryReport,
+    SegmentStats, Stats,
 };
 pub use transaction::{Transaction, TransactionScan};
 pub use watch::{Change, Watch};

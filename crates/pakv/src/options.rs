@@ -107,6 +107,19 @@ impl Options {
 
     /// When writes are acknowledged. Default: [`Durability::Sync`]. A handle can have another:
     /// [`Db::with_durability`](crate::Db::with_durability).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use pakv::{Durability, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// // At most the last second is lost with the power, and nothing with the process.
+    /// let every_second = Durability::Interval(Duration::from_secs(1));
+    /// let db = Options::new().durability(every_second).open(dir.path())?;
+    /// db.set("name", "pakv")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
@@ -118,6 +131,16 @@ impl Options {
     ///
     /// Space is reclaimed segment by segment: smaller ones give it back sooner, larger ones keep
     /// fewer files.
+    ///
+    /// ```
+    /// use pakv::{Error, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let opened = Options::new().segment_bytes(100).open(dir.path());
+    /// assert!(matches!(opened, Err(Error::InvalidOption { .. })));
+    /// Options::new().segment_bytes(256 << 20).open(dir.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self
@@ -127,7 +150,8 @@ impl Options {
     /// Default: true.
     ///
     /// Without it that work is done by [`Db::compact`](crate::Db::compact) and when a segment is
-    /// sealed, on the calling thread: nothing happens that was not called for.
+    /// sealed, on the calling thread: nothing happens that was not called for. An example is at
+    /// [`Db::maintain`](crate::Db::maintain).
     pub fn background_compaction(mut self, enabled: bool) -> Self {
         self.background = enabled;
         self
@@ -140,7 +164,8 @@ impl Options {
     /// Default: 1.40, which keeps to 1.5 at all times and to 1.35 at rest. Limits: 1.05 to 100.
     ///
     /// Lower is smaller and writes more. Where keys and values are tiny, what surrounds them on the
-    /// disk is more than the bound allows by itself; compaction then leaves a quarter of garbage.
+    /// disk is more than the bound allows by itself; compaction then leaves a quarter of garbage. An
+    /// example is at [`compaction_rate`](Self::compaction_rate).
     pub fn compaction_space_amplification(mut self, factor: f64) -> Self {
         self.space_amplification = factor;
         self
@@ -148,12 +173,25 @@ impl Options {
 
     /// A single sealed segment is compacted when this share of it is garbage, whatever the rest is
     /// like. Default: 0.6. Limits: 0.05 to 1.
+    ///
+    /// ```
+    /// use pakv::Options;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// // Only the space of the whole store counts, and only from 64 MiB of garbage on.
+    /// let db = Options::new()
+    ///     .compaction_segment_garbage_ratio(1.0)
+    ///     .compaction_min_garbage(64 << 20)
+    ///     .open(dir.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn compaction_segment_garbage_ratio(mut self, ratio: f64) -> Self {
         self.segment_garbage_ratio = ratio;
         self
     }
 
-    /// Compaction does not start for less garbage than this, in bytes. Default: 512 KiB. No limits.
+    /// Compaction does not start for less garbage than this, in bytes. Default: 512 KiB. No limits. An
+    /// example is at [`compaction_segment_garbage_ratio`](Self::compaction_segment_garbage_ratio).
     pub fn compaction_min_garbage(mut self, bytes: u64) -> Self {
         self.min_garbage_bytes = bytes;
         self
@@ -184,6 +222,15 @@ impl Options {
     /// records (below 512 bytes) are a fifth of the log, and what is overwritten soon needs none; past
     /// this the oldest segments are given theirs. Default: 512 MiB, a second's reading or less.
     /// No limits: 0 gives every sealed segment its hint, `u64::MAX` none of small records.
+    ///
+    /// ```
+    /// use pakv::Options;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// // The quickest open that there is, for a fifth more space.
+    /// let db = Options::new().hintless_bytes(0).open(dir.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hintless_bytes(mut self, bytes: u64) -> Self {
         self.hintless_bytes = bytes;
         self
@@ -223,6 +270,20 @@ impl Options {
 
     /// How long to wait for the store's lock, since another handle may be closing. Default: 100 ms.
     /// No limits; zero tries once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use pakv::{Db, Error, Options};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let first = Db::open(dir.path())?;
+    /// let second = Options::new().lock_wait(Duration::ZERO).open(dir.path());
+    /// assert!(matches!(second, Err(Error::InUse { .. })));
+    /// first.close()?;
+    /// Options::new().lock_wait(Duration::from_secs(10)).open(dir.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock_wait(mut self, wait: Duration) -> Self {
         self.lock_wait = wait;
         self

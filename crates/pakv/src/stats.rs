@@ -146,6 +146,17 @@ pub struct CompactionProgress {
     pub bytes_total: u64,
 }
 
+/// How far an open has come: what the callback of
+/// [`Options::open_with`](crate::Options::open_with) is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenProgress {
+    /// Bytes of the sealed segments whose keys are known so far, by their hints or by themselves.
+    pub bytes_done: u64,
+    /// Bytes of all sealed segments. The active one comes after them.
+    pub bytes_total: u64,
+}
+
 /// What opening the store found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::compaction;
 use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::stats::CompactionProgress;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Instant, Mutex};
@@ -162,7 +163,7 @@ pub(crate) fn start_worker(core: &Arc<Core>) -> Result<JoinHandle<()>> {
         let mut lull = Lull::begin(core);
         while core.worker.wait(again) != Woken::Stop {
             lull.look(core);
-            again = match core.housekeep(core.options.compaction_rate, lull.is_rest) {
+            again = match core.housekeep(core.options.compaction_rate, lull.is_rest, &mut |_| ()) {
                 Ok(()) => {
                     let may_rest = !lull.is_rest && compaction::is_over_at_rest(core);
                     let rest = may_rest.then_some(REST_AFTER);
@@ -258,11 +259,16 @@ impl Drop for PoisonOnPanic<'_> {
 impl Core {
     /// Everything that the background thread is for, until nothing is left to do; compaction at
     /// `rate` bytes a second, or without a limit; `resting` as in [`compaction::run_planned`].
-    pub(crate) fn housekeep(&self, rate: Option<u64>, resting: bool) -> Result<()> {
+    pub(crate) fn housekeep(
+        &self,
+        rate: Option<u64>,
+        resting: bool,
+        progress: &mut dyn FnMut(CompactionProgress),
+    ) -> Result<()> {
         self.sweep();
         compaction::build_hints(self)?;
         while !self.worker.is_stopping() && !self.is_poisoned() {
-            if !compaction::run_planned(self, rate, resting)? {
+            if !compaction::run_planned(self, rate, resting, progress)? {
                 break;
             }
             self.sweep();

@@ -51,8 +51,7 @@ pub(super) fn restore(cx: &mut Context, args: &RestoreArgs) -> Result<Exit, Fail
 }
 
 fn tell(bar: &Progress, progress: BackupProgress) {
-    bar.set_total(progress.bytes_total);
-    bar.set(progress.bytes_done);
+    bar.set_of(progress.bytes_done, progress.bytes_total);
 }
 
 fn backup_text(dir: &Path, report: &BackupReport) -> String {

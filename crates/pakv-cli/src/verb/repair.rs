@@ -14,8 +14,7 @@ pub(super) fn run(cx: &mut Context, args: &RepairArgs) -> Result<Exit, Failure> 
     let report = {
         let progress = Progress::bytes("repairing", Some(0));
         pakv::repair_with(&args.source, &args.target, |step| {
-            progress.set_total(step.bytes_total);
-            progress.set(step.bytes_done);
+            progress.set_of(step.bytes_done, step.bytes_total);
         })?
     };
     let json = args.json || cx.form == OutputForm::Json;

@@ -11,6 +11,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, key_name};
 use crate::output::counted;
 use crate::parse;
+use crate::progress::Progress;
 
 pub(super) fn run(cx: &mut Context, args: &RmArgs) -> Result<Exit, Failure> {
     match &args.prefix {
@@ -64,20 +65,22 @@ fn remove_prefix(cx: &mut Context, prefix: &[u8], yes: bool) -> Result<Exit, Fai
             return Err(Failure::negative("not_confirmed", "Nothing removed"));
         }
     }
-    delete_all(&store, prefix)?;
+    delete_all(&store, prefix, count)?;
     store.close()?;
     Ok(Exit::Done)
 }
 
 /// In batches, so that memory does not grow with the number of keys.
-fn delete_all(store: &pakv::Db, prefix: &[u8]) -> Result<(), Failure> {
+fn delete_all(store: &pakv::Db, prefix: &[u8], count: u64) -> Result<(), Failure> {
     const BATCH_KEYS: usize = 10_000;
+    let progress = Progress::entries("removing", Some(count));
     let mut batch = WriteBatch::new();
-    for entry in store.scan_prefix(prefix)? {
+    for (done, entry) in (0..).zip(store.scan_prefix(prefix)?) {
         batch.delete(entry.key());
         if batch.len() == BATCH_KEYS {
             store.write(&batch)?;
             batch.clear();
+            progress.set(done);
         }
     }
     store.write(&batch)?;

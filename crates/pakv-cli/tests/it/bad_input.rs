@@ -166,6 +166,7 @@ fn a_store_of_a_newer_format() {
     let sandbox = with_a_store();
     let manifest = sandbox.path("pakv-data/MANIFEST");
     let mut bytes = fs::read(&manifest).unwrap();
+    sandbox.will_be_damaged();
     bytes[VERSION_OFFSET] += 1;
     fs::write(&manifest, &bytes).unwrap();
     for args in [&["get", "key"][..], &["set", "key", "v"], &["compact"]] {

@@ -5,14 +5,45 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// An empty directory, removed at the end.
+/// An empty directory, removed at the end, when the stores in it are checked.
 pub(crate) struct Sandbox {
     directory: tempfile::TempDir,
+    is_damaged: std::cell::Cell<bool>,
+}
+
+/// Nothing that a test did may have damaged a store.
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.is_damaged.get() {
+            return;
+        }
+        for manifest in find("MANIFEST", self.directory.path()) {
+            let store = manifest.parent().unwrap();
+            let report = pakv::check(store).unwrap();
+            assert!(report.is_sound(), "{}: {:?}", store.display(), report.findings);
+        }
+    }
+}
+
+fn find(name: &str, directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let found = |entry: std::fs::DirEntry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => find(name, &entry.path()),
+        kind if kind.is_file() && entry.file_name() == name => vec![entry.path()],
+        _ => Vec::new(),
+    };
+    entries.flat_map(found).collect()
 }
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory, is_damaged: false.into() }
+    }
+
+    /// The test itself damages a store.
+    pub(crate) fn will_be_damaged(&self) {
+        self.is_damaged.set(true);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 
 use crate::kit::Sandbox;
 
+/// The exit code where a store is damaged: a session that has it shows what is done about it.
+const CORRUPT: i32 = 4;
+
 macro_rules! sessions {
     ($($name:ident),* $(,)?) => {
         $(#[test]
@@ -129,6 +132,9 @@ fn replay(file: &Path) {
 fn run(sandbox: &Sandbox, command: &str, last_code: &mut i32, asks_for_code: bool) -> String {
     let run = sandbox.sh(&format!("exec 2>&1\n(exit {last_code})\n{command}"));
     *last_code = run.code.unwrap_or(-1);
+    if *last_code == CORRUPT {
+        sandbox.will_be_damaged();
+    }
     let mut shown = String::new();
     if *last_code != 0 && !asks_for_code {
         push_line(&mut shown, &format!("? {last_code}"));

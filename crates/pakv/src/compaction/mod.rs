@@ -48,7 +48,12 @@ const PLACES_PER_HOLD: usize = 512;
 ///
 /// # Errors
 /// Whatever a run fails with. Nothing is lost by it.
-pub(crate) fn run_planned(core: &Core, rate: Option<u64>, resting: bool) -> Result<bool> {
+pub(crate) fn run_planned(
+    core: &Core,
+    rate: Option<u64>,
+    resting: bool,
+    progress: &mut dyn FnMut(CompactionProgress),
+) -> Result<bool> {
     let _one_at_a_time = core.compacting.lock();
     // Asked under the lock: behind a close the files are somebody else's.
     core.check_writable()?;
@@ -64,7 +69,7 @@ pub(crate) fn run_planned(core: &Core, rate: Option<u64>, resting: bool) -> Resu
             Ok(sealed)
         }
         Plan::Compact(inputs) => {
-            run(core, &inputs, &mut Throttle::new(rate), &mut |_| ())?;
+            run(core, &inputs, &mut Throttle::new(rate), progress)?;
             Ok(true)
         }
     }

@@ -99,8 +99,17 @@ impl Db {
     /// # Errors
     /// As [`Db::compact`]; [`Error::ReadOnly`], [`Error::Poisoned`].
     pub fn maintain(&self) -> Result<()> {
+        self.maintain_with(|_| ())
+    }
+
+    /// As [`Db::maintain`], telling `progress` how far each of its compactions has come; as with
+    /// [`Db::compact_with`], it must neither compact nor close the store.
+    ///
+    /// # Errors
+    /// As [`Db::maintain`].
+    pub fn maintain_with(&self, mut progress: impl FnMut(CompactionProgress)) -> Result<()> {
         self.core().check_writable()?;
-        self.core().housekeep(None, true)
+        self.core().housekeep(None, true, &mut progress)
     }
 
     /// Backs the store up into the directory `dir`, while it is open and being written to. The backup

@@ -18,19 +18,23 @@ use crate::index::SegmentState;
 use crate::manifest;
 use crate::options::Options;
 use crate::segment::visit_records;
-use crate::stats::RecoveryReport;
+use crate::stats::{OpenProgress, RecoveryReport};
 use crate::storage::Storage;
 
 /// How often a reader starts over when the writer beside it has moved on.
 const TRIES: usize = 20;
 
 /// Opens beside a live writer.
-pub(crate) fn read_only(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
+pub(crate) fn read_only(
+    options: &Options,
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(OpenProgress),
+) -> Result<Recovered> {
     let mut report = RecoveryReport::default();
     // What was loaded before the writer moved on is not loaded again.
     let mut loaded = Loaded::default();
     let (catalog, ()) = start_over(storage, |catalog| {
-        load_sealed(options, storage, catalog, &mut loaded, &mut report)?;
+        load_sealed(options, storage, catalog, (&mut loaded, &mut report), progress)?;
         if let Some(active) = catalog.active {
             replay::look_at_active(storage, catalog, active, &mut loaded, &mut report)?;
         }

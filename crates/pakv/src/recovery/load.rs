@@ -13,7 +13,7 @@ use crate::keydir::{FETCH_AHEAD, KeyDir, KeyEntry};
 use crate::options::Options;
 use crate::planted::{Bug, planted};
 use crate::segment::{NoHint, Segment, load_hint, may_lack_hint, rebuild_hint, visit_records};
-use crate::stats::RecoveryReport;
+use crate::stats::{OpenProgress, RecoveryReport};
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{mpsc, thread};
@@ -112,15 +112,19 @@ pub(crate) fn load_sealed(
     options: &Options,
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,
-    loaded: &mut Loaded,
-    report: &mut RecoveryReport,
+    (loaded, report): (&mut Loaded, &mut RecoveryReport),
+    progress: &mut dyn FnMut(OpenProgress),
 ) -> Result<()> {
     let is_new = |sealed: &&SealedSegment| !loaded.segments.contains_key(&sealed.segment);
     let wanted: Vec<&SealedSegment> = catalog.sealed.iter().filter(is_new).collect();
+    let bytes_total = wanted.iter().map(|sealed| u64::from(sealed.bytes)).sum();
+    let mut done = OpenProgress { bytes_done: 0, bytes_total };
     let mut add = |segment: LoadedSegment| {
+        done.bytes_done += u64::from(segment.state.bytes);
         report.hints_rebuilt += u64::from(segment.rebuilt);
         loaded.add_all(segment.state.segment.id, &segment.gathered);
         loaded.segments.insert(segment.state.segment.id, segment.state);
+        progress(done);
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(wanted.len()).min(THREADS_MAX);

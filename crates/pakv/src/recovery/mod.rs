@@ -26,7 +26,7 @@ use crate::index::{Index, SegmentState};
 use crate::manifest;
 use crate::options::Options;
 use crate::segment::Segment;
-use crate::stats::RecoveryReport;
+use crate::stats::{OpenProgress, RecoveryReport};
 use crate::storage::{Lock, LockGuard, PathKind, Storage};
 pub(crate) use beside::{News, active_as_it_is, start_over, whats_new};
 pub(crate) use load::{Gathered, Loaded, open_listed};
@@ -39,7 +39,11 @@ const LOCK_POLL: Duration = Duration::from_millis(5);
 const NUMBERS_AHEAD: u32 = 1 << 20;
 
 /// Opens or creates the store.
-pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
+pub(crate) fn open(
+    options: &Options,
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(OpenProgress),
+) -> Result<Recovered> {
     let started = Instant::now();
     let span = tracing::info_span!("open", store = %storage.path().display());
     let _in_it = span.enter();
@@ -58,9 +62,9 @@ pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Reco
         check_may_create(&**storage, creating)?;
     }
     let mut recovered = if options.read_only {
-        beside::read_only(options, storage)?
+        beside::read_only(options, storage, progress)?
     } else {
-        writable(options, storage)?
+        writable(options, storage, progress)?
     };
     let report = &mut recovered.report;
     report.duration = started.elapsed();
@@ -76,7 +80,11 @@ pub(crate) fn open(options: &Options, storage: &Arc<dyn Storage>) -> Result<Reco
     Ok(recovered)
 }
 
-fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> {
+fn writable(
+    options: &Options,
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(OpenProgress),
+) -> Result<Recovered> {
     let lock = lock(options, &**storage)?;
     let mut report = RecoveryReport::default();
     let mut catalog = match manifest::load(&**storage)? {
@@ -95,7 +103,7 @@ fn writable(options: &Options, storage: &Arc<dyn Storage>) -> Result<Recovered> 
     };
     check_numbers(&**storage, &catalog, catalog.next_seqno)?;
     let mut loaded = Loaded::default();
-    load::load_sealed(options, storage, &catalog, &mut loaded, &mut report)?;
+    load::load_sealed(options, storage, &catalog, (&mut loaded, &mut report), progress)?;
     let replayed = match catalog.active {
         Some(active) => Some(replay::replay_active(
             options,

@@ -1,6 +1,6 @@
 //! Bringing everything that is provably good over from a damaged store to a new one.
 //!
-//! Invariants: nothing of the source is written, created or locked. A record is brought over only
+//! Invariants: nothing of the source is written or created, nor is its lock kept. A record is brought over only
 //! if its checksum is right, and only if no record of the same key is known that is newer: neither
 //! an intact one nor one that a hint knows of. So what was deleted stays deleted, and a key whose
 //! newest value is lost is left out rather than given an older one.
@@ -21,8 +21,9 @@ use crate::check::{SeqNos, check_is_store, name_newest};
 use crate::clock::{Clock, Expiry, SystemClock, is_expired};
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::format::Location;
+use crate::format::manifest::SEALED_MAX;
 use crate::format::record::{Op, Record};
+use crate::format::{LOCK_NAME, Location};
 use crate::inspect::walk::{Item, LogFile};
 use crate::keydir::KeyDir;
 use crate::options::{Durability, Options};
@@ -32,8 +33,8 @@ use source::Source;
 
 /// Reads the store in the directory `source`, in whatever state it is, and makes a new one of
 /// everything in it that is provably good in the directory `target`, which must not exist or be
-/// empty. Nothing of the source is written, and its lock is not taken: nobody should be writing to
-/// it.
+/// empty. Nothing of the source is written, and its lock is not kept: where another handle has it
+/// open for writing, which may remove what is to be read, the report says so among its doubts.
 ///
 /// Of each key the newest record by sequence number is brought over, with its expiry, unless it is
 /// a tombstone. A key whose newest record is damaged is left out, if a hint tells of it, and not
@@ -68,8 +69,8 @@ use source::Source;
 ///
 /// # Errors
 /// [`Error::NoStore`], [`Error::NotADirectory`]; [`Error::UnknownFormat`] for a store of another
-/// version; [`Error::Io`] where the target is not empty, lies inside the source, or cannot be
-/// written.
+/// version; [`Error::Corrupt`] where there are more segments than a store can have; [`Error::Io`]
+/// where the target is not empty, lies inside the source, or cannot be written.
 pub fn repair(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<RepairReport> {
     repair_with(source, target, |_| ())
 }
@@ -85,16 +86,32 @@ pub fn repair_with(
 ) -> Result<RepairReport> {
     let started = Instant::now();
     let (source, target) = (source.as_ref(), target.as_ref());
-    let storage: Arc<dyn Storage> = Arc::new(OsStorage::new(source));
+    let files = OsStorage::new(source);
+    // Not to know is as good as not: it is a hint to a person.
+    let is_in_use = files.is_locked(LOCK_NAME).unwrap_or(false);
+    let storage: Arc<dyn Storage> = Arc::new(files);
     check_is_store(&*storage)?;
     may_become_store(target, source).map_err(Error::io("repair into", target))?;
     let found = Source::find(&*storage)?;
+    let segments = found.segments.len() + found.left_out.len();
+    // The keydir can tell no more of them apart.
+    if segments > 2 * SEALED_MAX {
+        let reason = format!("it holds {segments} segments, more than any store has");
+        return Err(Error::corrupt(source, 0, reason));
+    }
     let mut repair = Repair::new(source, target, found, &mut progress);
+    if is_in_use {
+        repair.report.doubts.push(IN_USE.to_string());
+    }
     let keydir = repair.find_newest(&*storage)?;
     repair.copy(&*storage, &keydir)?;
     repair.report.duration = started.elapsed();
     Ok(repair.report)
 }
+
+const IN_USE: &str = "the store was open for writing meanwhile: what was written, deleted or \
+    compacted since the repair began may be missing or may not be. End that process and repair \
+    again; a store that is sound is copied by a backup";
 
 struct Repair<'a> {
     found: Source,

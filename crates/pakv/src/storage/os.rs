@@ -47,6 +47,21 @@ impl OsStorage {
         Ok(file)
     }
 
+    /// Whether somebody holds the lock in the file `name`. Nothing is written or created; for a
+    /// moment the lock is shared, and who tries for it in that moment has to try again.
+    pub(crate) fn is_locked(&self, name: &str) -> io::Result<bool> {
+        let file = match self.open_regular(name, &mut OpenOptions::new()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Puts a copy in the place of a file that is to be written and has another name besides, in
     /// somebody's backup perhaps: what that name shows must not change.
     fn own_copy(&self, name: &str, mut shared: File) -> io::Result<File> {

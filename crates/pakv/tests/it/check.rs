@@ -288,6 +288,19 @@ fn a_dump_stops_where_it_is_told_to() {
 }
 
 #[test]
+fn a_repair_beside_a_writer_says_so_and_leaves_it_its_lock() {
+    let dir = store(fill);
+    let writer = Db::open(dir.path()).expect("the store opens");
+    let (beside, _new, copy) = repair(dir.path());
+    assert_eq!(copy.scan().unwrap().count(), writer.scan().unwrap().count());
+    let [doubt] = &beside.doubts[..] else { panic!("one doubt: {:?}", beside.doubts) };
+    assert!(doubt.starts_with("the store was open for writing"), "{doubt}");
+    writer.close().expect("close");
+    let (alone, ..) = repair(dir.path());
+    assert_eq!(alone.doubts, [] as [String; 0]);
+}
+
+#[test]
 fn a_repair_makes_no_store_where_something_is_nor_inside_the_damaged_one() {
     let (dir, other) = (store(fill), files::scratch());
     files::write(&other.path().join("notes"), "mine");

@@ -54,7 +54,7 @@ pub(super) fn run(cx: &mut Context, args: &BenchArgs) -> Result<Exit, Failure> {
     let mut bench = Bench::new(&db, args);
     let mut all = Vec::new();
     for part in PARTS {
-        let bar = Progress::entries(part.name(), None);
+        let bar = Progress::thousandths(part.name());
         let figures = bench.run(part, &|done| bar.set(done))?;
         drop(bar);
         let line = if is_json { json(&figures) } else { line(&figures) };

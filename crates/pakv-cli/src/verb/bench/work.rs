@@ -75,7 +75,7 @@ impl<'a> Bench<'a> {
         Self { db, args, began: Instant::now(), keys: 0 }
     }
 
-    /// Runs one part to its end, and tells `progress` how many operations are done.
+    /// Runs one part to its end, and tells `progress` how many thousandths of it are done.
     pub(super) fn run(&mut self, part: Part, progress: &dyn Fn(u64)) -> Result<Figures, Failure> {
         let threads = usize::from(self.args.threads);
         let shared = Shared {
@@ -116,7 +116,13 @@ impl<'a> Bench<'a> {
                     break;
                 }
                 looked = self.sample(shared, &mut total).map(|sample| samples.push(sample));
-                progress(total.len());
+                let of_time = started.elapsed().as_millis() / u128::from(self.args.seconds.max(1));
+                let of_time = u64::try_from(of_time).unwrap_or(u64::MAX);
+                let of_keys = match part {
+                    Part::Fill => total.len().saturating_mul(1000) / self.args.keys.max(1),
+                    _ => 0,
+                };
+                progress(of_time.max(of_keys));
             }
             shared.stop.store(true, Ordering::Relaxed);
             let joined = workers.into_iter().try_for_each(|worker| match worker.join() {

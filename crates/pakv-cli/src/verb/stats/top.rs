@@ -18,16 +18,25 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{JsonLine, count, escape_line, size};
+use crate::progress::Progress;
 
 /// What ends a prefix.
 const SEPARATORS: &[u8] = b"/:.";
 
+/// To show how far it has come takes longer than to look at an entry.
+const TOLD_EVERY: u64 = 1024;
+
 pub(super) fn run(cx: &mut Context, form: Form, limit: usize) -> Result<Exit, Failure> {
     let store = cx.reader()?;
     let mut top = Top::new(limit);
-    for entry in store.scan()? {
+    let progress = Progress::entries("weighing", Some(store.stats()?.keys));
+    for (done, entry) in (0..).zip(store.scan()?) {
         top.add(&entry);
+        if done % TOLD_EVERY == 0 {
+            progress.set(done);
+        }
     }
+    drop(progress);
     store.close()?;
     let (values, prefixes) = top.finish();
     if form == Form::Json {
