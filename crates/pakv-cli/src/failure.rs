@@ -6,9 +6,10 @@ use std::path::Path;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use clap::error::ErrorKind;
+use clap::CommandFactory as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::args::OutputForm;
+use crate::args::{Cli, OutputForm};
 use crate::exit::Exit;
 use crate::output::{JsonLine, escape_line};
 
@@ -52,7 +53,10 @@ impl Failure {
         let find = |label| text.lines().find_map(|line| line.trim().strip_prefix(label));
         let hint = match (find("tip: "), error.kind()) {
             (Some(tip), _) => Some(tip.to_string()),
-            (None, ErrorKind::InvalidSubcommand) => Some(otherwise.to_string()),
+            (None, ErrorKind::InvalidSubcommand) => {
+                let near = verb_near(error).map(|verb| format!("a similar verb exists: '{verb}'"));
+                Some(near.unwrap_or_else(|| otherwise.to_string()))
+            }
             (None, ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument) => {
                 find("Usage: ").map(|usage| format!("usage: {usage}; --help tells more"))
             }
@@ -251,10 +255,20 @@ fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
     }
 }
 
+/// The verb that was meant, by one slip of the fingers: clap, which goes by how many letters are in
+/// their places, knows none for `gte`.
+fn verb_near(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let verbs = Cli::command();
+    let mut verbs = verbs.get_subcommands().map(clap::Command::get_name);
+    verbs.find(|verb| strsim::damerau_levenshtein(given, verb) == 1).map(str::to_string)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Cli;
 
     #[test]
     fn errors_are_one_line_and_a_hint() {
@@ -278,6 +292,7 @@ mod tests {
         };
         assert_eq!(hint(&["expotr"]), "some similar subcommands exist: 'expire', 'export'");
         assert_eq!(hint(&["get"]), "usage: get <KEY>; --help tells more");
+        assert_eq!(hint(&["gte"]), "a similar verb exists: 'get'");
         assert_eq!(hint(&["nonsense"]), "otherwise");
     }
 
