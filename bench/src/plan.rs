@@ -101,7 +101,7 @@ impl Section {
             Work::Latency => seconds * 6.0,
             Work::Overwrite => (keys / 100e3).clamp(seconds, seconds * 12.0) + seconds * 0.3,
             Work::Space if self.keys > LARGE_FROM => seconds * 9.0 + rest,
-            Work::Space => seconds * 2.5 + rest,
+            Work::Space => seconds * 8.0 + rest,
             Work::Batch => (keys / 300e3).min(seconds * 4.0) + 0.5,
             Work::Sync1 | Work::Sync16 => seconds * 2.0 + 0.5,
             Work::Build if engine == Kind::Bare => 0.0,

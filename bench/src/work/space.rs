@@ -18,8 +18,12 @@ const LOOKS_PER_SAMPLE: u32 = 25;
 const MEMORY_STEP: u64 = 1 << 20;
 /// How long a store may tidy up after the writes end.
 const REST: Duration = Duration::from_secs(8);
-/// Times the live bytes that are overwritten before what is measured counts: the steady state.
+/// Times the live bytes that are overwritten before what is measured counts: the steady state…
 const SETTLED_AFTER: f64 = 2.0;
+/// …and when that was enough of it.
+const ENOUGH_AFTER: f64 = 3.0;
+/// For how many times the usual limit that is waited for, where it will come.
+const PATIENCE: u32 = 24;
 
 pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     let engine = job.open(Durability::Buffered)?;
@@ -87,8 +91,9 @@ fn watch(
     // What was written and set when the steady state began.
     let mut steady: Option<(Written, f64)> = None;
     let (mut max, mut peak) = (0.0_f64, 0);
-    // Never shorter than the steady state needs, within reason: a slow engine is let off.
-    let patience = job.limit() * if job.keys > 1_000_000 { 12 } else { 4 };
+    // As long as the steady state needs. An engine that will not come there in time is let off.
+    let patience = job.limit() * PATIENCE;
+    let let_off_after = job.limit() * if job.keys > 1_000_000 { 12 } else { 4 };
     loop {
         for _ in 0..LOOKS_PER_SAMPLE {
             std::thread::sleep(SAMPLE / LOOKS_PER_SAMPLE);
@@ -102,8 +107,10 @@ fn watch(
         if steady.is_none() && volumes >= SETTLED_AFTER {
             steady = Some((process::written()?, done));
         }
-        let enough = at >= job.limit() && volumes >= 2.0 * SETTLED_AFTER;
-        if finished() || enough || at >= patience || job.disk_is_full() {
+        let enough = at >= job.limit() && volumes >= ENOUGH_AFTER;
+        let in_the_end = volumes / at.as_secs_f64() * patience.as_secs_f64();
+        let is_let_off = at >= let_off_after && in_the_end < ENOUGH_AFTER;
+        if finished() || enough || is_let_off || at >= patience || job.disk_is_full() {
             break;
         }
     }
