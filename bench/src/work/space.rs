@@ -63,10 +63,10 @@ fn overwrite(job: &Job, engine: &dyn Engine, sets: &AtomicU64, stop: &AtomicBool
     Ok(())
 }
 
-/// What an engine takes once it has tidied up after its open.
-fn memory_at_rest() -> Result<u64> {
+/// What an engine takes once it has tidied up in memory.
+pub(super) fn memory_at_rest() -> Result<u64> {
     let (start, mut last, mut quiet) = (Instant::now(), process::anonymous_about()?, 0);
-    while quiet < 5 && start.elapsed() < REST {
+    while quiet < 4 && start.elapsed() < REST {
         std::thread::sleep(SAMPLE);
         let now = process::anonymous_about()?;
         quiet = if now.abs_diff(last) < MEMORY_STEP { quiet + 1 } else { 0 };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::Job;
+use super::space::memory_at_rest;
 use crate::data::{Random, key};
 use crate::engine::{Durability, Engine};
 use crate::figures::{Figures, histogram};
@@ -53,7 +54,7 @@ pub(super) fn fill(job: &Job, out: &mut Figures) -> Result<()> {
     let memory = process::memory()?;
     out.put("anonymous_bytes", memory.anonymous as f64);
     out.put("file_bytes", memory.file as f64);
-    let grown = memory.anonymous.saturating_sub(empty);
+    let grown = memory_at_rest()?.saturating_sub(empty);
     out.put("anonymous_per_key", grown as f64 / job.keys as f64);
     engine.close()?;
     let written = process::written()?.since(&written);

@@ -181,14 +181,14 @@ impl Core {
         }
     }
 
-    /// Merges the keydir; see `keydir::merge`. Others wait for a step of it at most.
-    pub(crate) fn merge_keydir(&self) {
+    /// Merges the keydir if it is time to; see `keydir::merge`. Others wait for a step of it at most.
+    pub(crate) fn merge_keydir(&self) -> bool {
         let mut index = self.index.write();
         let merge = if index.keydir.wants_merge() { index.keydir.begin_merge() } else { None };
         drop(index);
-        let Some(mut merge) = merge else { return };
+        let Some(mut merge) = merge else { return false };
         while merge.note_gone(&self.index.read().keydir) {}
-        let Some(next) = merge.build(|| self.merger.is_stopping()) else { return };
+        let Some(next) = merge.build(|| self.merger.is_stopping()) else { return false };
         self.index.write().keydir.set_next(next);
         let replaced = loop {
             let replaced = self.index.write().keydir.move_places(MOVES_PER_HOLD);
@@ -198,6 +198,7 @@ impl Core {
         };
         // Without the lock: it can be large.
         drop(replaced);
+        true
     }
 
     /// The version of `key` that reads see, or that a snapshot at `at` sees, unless it has expired.

@@ -9,6 +9,7 @@ use crate::compaction;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::stats::CompactionProgress;
+use crate::storage::give_memory_back;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Instant, Mutex};
@@ -57,6 +58,8 @@ const REST_BYTES: u64 = 1024 * 1024;
 const REST_AFTER: Duration = Duration::from_secs(1);
 /// After a failure compaction rests this long.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// What a merge of the keydir has freed serves the next one, if that comes as soon as this.
+const MEMORY_KEPT_FOR: Duration = Duration::from_millis(500);
 /// How many expired keys are taken out under one hold of the index's lock.
 const SWEEP_CHUNK: usize = 1024;
 
@@ -228,8 +231,13 @@ pub(crate) fn start_syncer(core: &Arc<Core>) -> Result<JoinHandle<()>> {
 /// [`Error::Io`] where the operating system has no thread to give.
 pub(crate) fn start_merger(core: &Arc<Core>) -> Result<JoinHandle<()>> {
     start("pakv-keydir", core.clone(), |core| {
-        while core.merger.wait(None) != Woken::Stop {
-            core.merge_keydir();
+        let mut next_look = None;
+        while core.merger.wait(next_look) != Woken::Stop {
+            let has_merged = core.merge_keydir();
+            if !has_merged && next_look.is_some() {
+                give_memory_back();
+            }
+            next_look = has_merged.then_some(MEMORY_KEPT_FOR);
         }
     })
 }

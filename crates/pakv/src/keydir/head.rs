@@ -49,19 +49,24 @@ impl Keys {
         self.table.find(hash, is_it)
     }
 
-    /// Makes room in the table for so many more keys.
-    pub(super) fn reserve(&mut self, more: usize, hash_of: impl Fn(&[u8]) -> Hash) {
+    /// Makes room in the table for so many more keys, and for as many as are `expected` in all.
+    pub(super) fn reserve(
+        &mut self,
+        more: usize,
+        expected: Option<usize>,
+        hash_of: impl Fn(&[u8]) -> Hash,
+    ) {
         let keys = self.len() + more;
         if self.table.is_full(keys) {
-            let number = self.len() as u32;
-            self.table = self.table.grown(keys, number, |number| hash_of(self.key(number)));
+            let hash = |number| hash_of(self.key(number));
+            self.table = self.table.grown(keys, expected, self.len() as u32, hash);
         }
     }
 
     /// Adds a key that is not there, as the next number.
     fn push(&mut self, key: &[u8], hash: Hash, hash_of: impl Fn(&[u8]) -> Hash) {
         let number = self.len() as u32;
-        self.reserve(1, hash_of);
+        self.reserve(1, None, hash_of);
         self.table.insert(hash, number);
         self.keys.push(key);
     }

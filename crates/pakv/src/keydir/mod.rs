@@ -134,10 +134,11 @@ impl KeyDir {
         self.len
     }
 
-    /// Makes room for so many more new keys.
-    pub(crate) fn reserve(&mut self, keys: usize) {
+    /// Makes room for so many more new keys; where it is known about how many there will be in the
+    /// end, for those.
+    pub(crate) fn reserve(&mut self, keys: usize, expected: Option<usize>) {
         let seed = self.seed;
-        self.head.keys.reserve(keys, |key| hash_of(seed, key));
+        self.head.keys.reserve(keys, expected, |key| hash_of(seed, key));
     }
 
     /// Has the processor fetch what it will need to find these keys, all at once; one after the

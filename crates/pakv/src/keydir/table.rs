@@ -20,7 +20,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Four slots in five are taken once `keys` keys are in it.
+    /// Nine slots in eleven are taken once `keys` keys are in it.
     pub(super) fn with_room_for(keys: usize) -> Self {
         let len = len_for(keys);
         Self { bytes: vec![0; len * SLOT_BYTES + PADDING], len }
@@ -31,10 +31,21 @@ impl Table {
         len_for(keys) > self.len
     }
 
-    /// A table at least twice as long, with room for `keys` keys, and in it the numbers below
-    /// `numbers`, each of which `hash` gives the hash of.
-    pub(super) fn grown(&self, keys: usize, numbers: u32, hash: impl Fn(u32) -> Hash) -> Self {
-        let mut longer = Self::with_room_for((2 * self.len).max(keys).max(LEN_MIN));
+    /// A longer table, with room for `keys` keys, and in it the numbers below `numbers`, each of which
+    /// `hash` gives the hash of. Where it is not known how many keys will come (`expected`), it is
+    /// twice as long; and never much longer than for the keys that have.
+    pub(super) fn grown(
+        &self,
+        keys: usize,
+        expected: Option<usize>,
+        numbers: u32,
+        hash: impl Fn(u32) -> Hash,
+    ) -> Self {
+        let room = match expected {
+            Some(expected) => expected.clamp(keys + keys / 16, 4 * keys),
+            None => 2 * self.len,
+        };
+        let mut longer = Self::with_room_for(room.max(keys).max(LEN_MIN));
         for number in 0..numbers {
             longer.insert(hash(number), number);
         }
@@ -96,7 +107,7 @@ impl Table {
 }
 
 fn len_for(keys: usize) -> usize {
-    keys + keys / 4 + 1
+    keys + keys * 2 / 9 + 1
 }
 
 fn tag(hash: Hash) -> u64 {

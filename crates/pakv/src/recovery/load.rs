@@ -37,7 +37,7 @@ impl Loaded {
         if gathered.len() > 0 {
             self.keydir.begin_segment(segment, gathered.seqnos.min);
         }
-        self.keydir.reserve(gathered.len());
+        self.keydir.reserve(gathered.len(), None);
         let mut ahead = gathered.records();
         for (index, record) in gathered.records().enumerate() {
             if index % FETCH_AHEAD == 0 {
@@ -119,8 +119,19 @@ pub(crate) fn load_sealed(
     let wanted: Vec<&SealedSegment> = catalog.sealed.iter().filter(is_new).collect();
     let bytes_total = wanted.iter().map(|sealed| u64::from(sealed.bytes)).sum();
     let mut done = OpenProgress { bytes_done: 0, bytes_total };
+    // Which is not all of it where the writer was killed.
+    let active_bytes = catalog.active.map_or(0, |active| u64::from(active.synced_bytes));
+    let with_active = bytes_total + active_bytes.max(bytes_total / 32);
     let mut add = |segment: LoadedSegment| {
         done.bytes_done += u64::from(segment.state.bytes);
+        // By what the segments so far have given: a table that grows by doubling is moved more often,
+        // and ends up to twice too long.
+        let keys = loaded.keydir.len() + segment.gathered.len() as u64;
+        let expected =
+            u128::from(keys) * u128::from(with_active) / u128::from(done.bytes_done.max(1));
+        // Few too many, so that few too few are no reason to move all of them once more.
+        let expected = usize::try_from(expected + expected / 64).ok();
+        loaded.keydir.reserve(segment.gathered.len(), expected);
         report.hints_rebuilt += u64::from(segment.rebuilt);
         loaded.add_all(segment.state.segment.id, &segment.gathered);
         loaded.segments.insert(segment.state.segment.id, segment.state);

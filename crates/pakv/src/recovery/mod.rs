@@ -27,10 +27,12 @@ use crate::manifest;
 use crate::options::Options;
 use crate::segment::Segment;
 use crate::stats::{OpenProgress, RecoveryReport};
-use crate::storage::{Lock, LockGuard, PathKind, Storage};
+use crate::storage::{Lock, LockGuard, PathKind, Storage, give_memory_back};
 pub(crate) use beside::{News, active_as_it_is, start_over, whats_new};
 pub(crate) use load::{Gathered, Loaded, open_listed};
 
+/// So many keys are worth to ask the C library for the memory that it keeps of their load.
+const MANY_KEYS: u64 = 256 * 1024;
 /// How often the lock is tried while it is waited for.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 /// A directory named like a segment is passed by if its number is this close. A higher one must not
@@ -67,6 +69,9 @@ pub(crate) fn open(
         writable(options, storage, progress)?
     };
     let report = &mut recovered.report;
+    if report.keys >= MANY_KEYS {
+        give_memory_back();
+    }
     report.duration = started.elapsed();
     tracing::info!(
         read_only = options.read_only,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::planted::{Bug, planted};
 
 pub use os::OsStorage;
-pub(crate) use os::may_become_store;
+pub(crate) use os::{give_memory_back, may_become_store};
 pub(crate) use publish::{remove_if_there, replace_file};
 
 /// What is at the path of a store before it is opened.
