@@ -76,7 +76,7 @@ impl Options {
     }
 
     /// As [`Options::open`], telling `progress` after each sealed segment how far it has come: all
-    /// keys are read, which takes about half a second for a million.
+    /// keys are read, which takes about a quarter of a second for a million.
     ///
     /// ```
     /// use pakv::Options;
