@@ -189,7 +189,7 @@ fn look(reader: &Db, seen: &mut Vec<(usize, Contents)>) -> pakv::Result<()> {
 }
 
 /// `check` finds nothing, whoever is writing to the store or was.
-fn check_files(dir: &Path) -> Result<(), String> {
+pub(crate) fn check_files(dir: &Path) -> Result<(), String> {
     match pakv::check(dir) {
         Ok(report) if report.is_sound() => Ok(()),
         Ok(report) => Err(format!("check finds {:?}", report.findings)),

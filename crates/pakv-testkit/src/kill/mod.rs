@@ -21,6 +21,7 @@ use pakv::{Db, Durability, Expiry, Options, Result, WriteBatch};
 pub use child::{child, fill_until_it_fails, fill_value, hold, read_all, write_until_killed};
 pub use ledger::{Ledger, Said};
 pub use library::LibraryKills;
+pub(crate) use library::check_files;
 pub use moment::{Tally, can_kill_at_calls};
 pub use verbs::VerbKills;
 

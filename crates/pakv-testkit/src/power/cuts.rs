@@ -199,6 +199,7 @@ impl Cuts {
         let open = || options.clone().open(dir).map_err(|error| format!("wrong: open: {error}"));
         let close = |db: pakv::Db| db.close().map_err(|error| format!("wrong: close: {error}"));
         let crash = self.store.crash.take().unwrap_or(Crash { begin: u64::MAX, end: u64::MAX });
+        kill::check_files(dir).map_err(|wrong| format!("wrong: as the cut left it: {wrong}"))?;
         let db = open()?;
         let found = self.store.order.check(&db, crash)?;
         close(db)?;
@@ -208,6 +209,7 @@ impl Cuts {
         let db = open()?;
         self.store.order.check_again(&db).map_err(|wrong| format!("{wrong} (second open)"))?;
         close(db)?;
+        kill::check_files(dir).map_err(|wrong| format!("wrong: closed: {wrong}"))?;
         let Found { certain, late, late_and_gone, gone, gone_age } = found;
         self.tally.certain += certain;
         self.tally.late += late;

@@ -131,7 +131,8 @@ impl Target {
                 verify(&segment, first_record, sealed)?;
             }
             let until = if is_tail { Until::Cut(sealed.bytes) } else { Until::Byte(sealed.bytes) };
-            match self.place(&**source, &id.log_name(), until, told)? {
+            let placed = self.place(&**source, &id.log_name(), until, told)?;
+            match placed {
                 Placed::Linked => self.report.segments_linked += 1,
                 Placed::Copied => {
                     self.report.segments_copied += 1;
@@ -139,9 +140,17 @@ impl Target {
                 }
                 Placed::Absent => return Err(segment.corrupt(0, "the segment has gone")),
             }
-            if is_tail {
-                self.build_hint(manifest, sealed)?;
-            } else if self.place(&**source, &hint, Until::End, &mut |_| ())? == Placed::Absent {
+            // A source that is itself a backup may have more of it than it lists, and a hint of all
+            // that it has: see `check::segment`.
+            let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()))?;
+            let is_part = placed == Placed::Copied && len > u64::from(sealed.bytes);
+            let has_hint = if is_tail || is_part {
+                self.build_hint(manifest, sealed)?
+            } else {
+                self.place(&**source, &hint, Until::End, &mut |_| ())? != Placed::Absent
+            };
+            // One that an earlier backup brought is of fewer records.
+            if !has_hint {
                 let removed = remove_if_there(&*self.storage, &hint);
                 removed.map_err(Error::io("remove", self.path(&hint).as_path()))?;
             }
@@ -207,16 +216,16 @@ impl Target {
         Ok(placed)
     }
 
-    /// Gives the part of the active segment that was copied a hint of its own.
-    fn build_hint(&self, manifest: &Manifest, sealed: &SealedSegment) -> Result<()> {
+    /// Gives the part of a segment that was copied a hint of its own; `false` where it may do without.
+    fn build_hint(&self, manifest: &Manifest, sealed: &SealedSegment) -> Result<bool> {
         let options = Options::default();
         if may_lack_hint(&options, sealed.bytes.into(), sealed.records.into()) {
-            return Ok(());
+            return Ok(false);
         }
         let (store, id) = (manifest.store, sealed.segment);
         let (segment, first_record) = Segment::open(&self.storage, store, id, false)?;
         let storage = Some(&*self.storage);
-        rebuild_hint(storage, store, &segment, first_record, sealed.bytes, |_| ()).map(|_| ())
+        rebuild_hint(storage, store, &segment, first_record, sealed.bytes, |_| ()).map(|_| true)
     }
 
     /// The commit point; then what it no longer lists goes.

@@ -64,7 +64,9 @@ pub struct Db {
 impl Options {
     /// Opens the store in the directory `path`, or creates it there, and recovers its state.
     ///
-    /// What recovery found is told by [`Db::recovery`](crate::Db::recovery).
+    /// What recovery found is told by [`Db::recovery`](crate::Db::recovery). Behind the open of a
+    /// store of many keys glibc is asked to give back memory that it keeps (`malloc_trim`), which
+    /// concerns the whole process and takes some milliseconds.
     ///
     /// # Errors
     /// [`Error::InvalidOption`] before anything is touched. [`Error::NoStore`],

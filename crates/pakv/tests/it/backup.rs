@@ -399,6 +399,55 @@ fn a_restore_gives_the_store_back_and_shares_nothing() -> Result<()> {
 }
 
 /// One bit of any byte of any segment, of garbage too, and of the manifest.
+#[track_caller]
+fn assert_sound(dir: &Path) {
+    let report = pakv::check(dir).expect("a check runs");
+    assert_eq!(report.findings, [], "{}", dir.display());
+}
+
+/// The hint that the first backup had made for a part of the active segment stayed beside what the
+/// second brought, which may do without one: `check` said that the backup was damaged.
+#[test]
+fn a_segment_that_has_grown_does_not_keep_its_hint_of_before() -> Result<()> {
+    let (dir, target) = (files::scratch(), files::scratch());
+    let db = Options::new().durability(Durability::Buffered).open(dir.path())?;
+    db.set("key", "value")?;
+    db.backup(target.path())?;
+    assert_sound(target.path());
+    for number in 0..6_000 {
+        write(&db, number)?;
+    }
+    let report = db.backup(target.path())?;
+    assert!(report.bytes > 256 * 1024, "no hint is needed: {report:?}");
+    assert_sound(target.path());
+    assert_eq!(contents(&open_to_read(target.path())), contents(&db));
+    db.close()
+}
+
+/// What an interrupted backup has brought, of a segment that the one before had already, comes with
+/// the hint of all of it: a restore gave that hint to the part that the manifest lists.
+#[test]
+fn a_restore_from_behind_an_interrupted_backup_is_sound() -> Result<()> {
+    let (dir, first, second) = (files::scratch(), files::scratch(), files::scratch());
+    let db = Options::new().background_compaction(false).open(dir.path())?;
+    write(&db, 1)?;
+    db.backup(first.path())?;
+    write(&db, 2)?;
+    db.backup(second.path())?;
+    for name in files::names(second.path(), "").iter().filter(|name| name.starts_with('0')) {
+        files::write(&first.path().join(name), files::read(&second.path().join(name)));
+    }
+    assert_sound(first.path());
+    let (restored, copied) = (files::scratch(), files::scratch());
+    backup::restore(first.path(), restored.path(), |_| ())?;
+    assert_sound(restored.path());
+    assert_eq!(assert_is_a_prefix(restored.path()), 1);
+    backup::take(first.path(), copied.path(), |_| ())?;
+    assert_sound(copied.path());
+    assert_eq!(assert_is_a_prefix(copied.path()), 1);
+    db.close()
+}
+
 #[test]
 fn a_damaged_backup_is_not_restored() -> Result<()> {
     let fixture = Fixture::new();

@@ -18,7 +18,7 @@ use pakv::{Db, Durability, Error, Options};
 use tempfile::TempDir;
 
 use self::plan::{KINDS, Made, Plan, Row, Rows, rows_as_tsv};
-use super::library::no_file_is_left_over;
+use super::library::{check_files, no_file_is_left_over};
 use super::moment::{CALLS, Moment, Sweep, Tally, can_kill_at_calls, doomed, is_of_an_open};
 use crate::files;
 
@@ -243,11 +243,8 @@ impl VerbKills {
             Err(_) if killed && made == Made::Repaired => None,
             Err(error) => return Err(format!("{}: {error}", path.display())),
         };
-        if found.is_some() && made != Made::Repaired {
-            let report = pakv::check(&path).map_err(|error| format!("check: {error}"))?;
-            if !report.is_sound() {
-                return Err(format!("{} is not sound: {:?}", path.display(), report.findings));
-            }
+        if found.is_some() {
+            check_files(&path).map_err(|wrong| format!("{}: {wrong}", path.display()))?;
         }
         let wanted = match made {
             Made::Restored => self.backed_up.as_ref(),
@@ -278,6 +275,7 @@ impl VerbKills {
     /// Opens the store and takes what is there as the state, if it is one that may be: after
     /// `least` steps or more.
     fn check(&mut self, plan: &Plan, least: usize) -> Result<(), String> {
+        check_files(&self.store()).map_err(|wrong| format!("after the kill: {wrong}"))?;
         let found = self.contents()?;
         let fits = |state: &&Rows| plan::fits(&found, state);
         if !plan.states.iter().skip(least).any(|state| fits(&state)) {
