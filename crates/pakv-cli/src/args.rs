@@ -560,11 +560,11 @@ pub(crate) struct CheckArgs {
 /// Make a new store of all that is good in a damaged one
 ///
 /// SRC is only read: nothing in it is changed or created. Stop whatever writes to it first; if it is
-/// open for writing all the same, a note says so. Everything that is provably good comes over, of each key its newest value and its expiry. A
-/// deleted key stays deleted, and a key whose newest value is damaged is left out rather than given
-/// an older one. Each range of bytes that is left out is told in a line, with the keys that are
-/// known to have stood there. Works without a manifest, without hints, and past noise in the middle
-/// of a file.
+/// open for writing all the same, a note says so. Everything that is provably good comes over, of
+/// each key its newest value and its expiry. A deleted key stays deleted, and a key whose newest
+/// value is damaged is left out rather than given an older one. Each range of bytes that is left out
+/// is told in a line, with the keys that are known to have stood there. Works without a manifest,
+/// without hints, and past noise in the middle of a file.
 ///
 /// Exits with 0 when the new store is complete, whether or not anything had to be left out.
 #[derive(Debug, Args)]

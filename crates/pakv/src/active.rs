@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{ActiveSegment, SealedSegment};
 use crate::format::{SegmentId, SeqNo, SeqNoRange};
 use crate::index::SegmentState;
-use crate::limits::may_seal;
+use crate::limits;
 use crate::manifest;
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
@@ -190,14 +190,18 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the sealed segments are few enough for another, of so many bytes.
+    pub(crate) fn may_seal(&self, bytes: u64) -> bool {
+        limits::may_seal(self.catalog.lock().sealed.len(), bytes)
+    }
+
     /// Seals the active segment early, so that compaction can take it; says whether that was done:
     /// not where there is nothing in it, nor where the sealed ones are very many.
     pub(crate) fn seal_active(&self) -> Result<bool> {
         let mut guard = self.active.lock();
         self.check_writable()?;
-        let sealed = self.catalog.lock().sealed.len();
         let is_due =
-            |active: &&mut Active| active.records > 0 && may_seal(sealed, u64::from(active.bytes));
+            |active: &&mut Active| active.records > 0 && self.may_seal(u64::from(active.bytes));
         match guard.as_mut().filter(is_due) {
             Some(active) => {
                 self.rotate(active).inspect_err(|error| self.poison(error))?;

@@ -21,7 +21,7 @@ use crate::format::frame::{self, FRAME_HEADER_BYTES};
 use crate::format::record::{Op, Record};
 use crate::format::{Location, SeqNo};
 use crate::keydir::FETCH_AHEAD;
-use crate::limits::{MAX_BATCH_BYTES, may_seal};
+use crate::limits::MAX_BATCH_BYTES;
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::{encode_error, op_entry};
@@ -499,7 +499,7 @@ impl Core {
         let bytes = u32::try_from(group.buffer.len()).unwrap_or(u32::MAX);
         let end = u64::from(active.bytes) + u64::from(bytes);
         let is_full = bytes > 0 && end > self.pressure.segment_bytes() && active.records > 0;
-        if is_full && may_seal(self.catalog.lock().sealed.len(), end) {
+        if is_full && self.may_seal(end) {
             self.rotate(active)?;
         }
         let start = active.bytes;

@@ -181,7 +181,8 @@ impl Core {
         }
     }
 
-    /// Merges the keydir if it is time to; see `keydir::merge`. Others wait for a step of it at most.
+    /// Merges the keydir if it is time to, and says whether it did; see `keydir::merge`. Others wait for
+    /// a step of it at most.
     pub(crate) fn merge_keydir(&self) -> bool {
         let mut index = self.index.write();
         let merge = if index.keydir.wants_merge() { index.keydir.begin_merge() } else { None };

@@ -142,9 +142,11 @@ impl Target {
             }
             // A source that is itself a backup may have more of it than it lists, and a hint of all
             // that it has: see `check::segment`.
-            let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()))?;
-            let is_part = placed == Placed::Copied && len > u64::from(sealed.bytes);
-            let has_hint = if is_tail || is_part {
+            let has_more = || {
+                let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()));
+                Ok::<_, Error>(len? > u64::from(sealed.bytes))
+            };
+            let has_hint = if is_tail || (placed == Placed::Copied && has_more()?) {
                 self.build_hint(manifest, sealed)?
             } else {
                 self.place(&**source, &hint, Until::End, &mut |_| ())? != Placed::Absent

@@ -398,7 +398,6 @@ fn a_restore_gives_the_store_back_and_shares_nothing() -> Result<()> {
     Ok(())
 }
 
-/// One bit of any byte of any segment, of garbage too, and of the manifest.
 #[track_caller]
 fn assert_sound(dir: &Path) {
     let report = pakv::check(dir).expect("a check runs");
@@ -448,6 +447,7 @@ fn a_restore_from_behind_an_interrupted_backup_is_sound() -> Result<()> {
     db.close()
 }
 
+/// One bit of any byte of any segment, of garbage too, and of the manifest.
 #[test]
 fn a_damaged_backup_is_not_restored() -> Result<()> {
     let fixture = Fixture::new();
