@@ -8,6 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 /// Less than this a program cannot live in.
 const LEAST: u64 = 16 << 20;
 
+const ROOT: &str = "/sys/fs/cgroup";
+
+fn is_version_2() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
 /// A quarter of the data.
 pub(crate) fn limit(keys: u64, value_bytes: usize) -> u64 {
     keys * (crate::data::KEY_BYTES + value_bytes) as u64 / 4
@@ -19,9 +25,8 @@ pub(crate) struct Cage(PathBuf);
 impl Cage {
     pub(crate) fn new(bytes: u64) -> Result<Self> {
         ensure!(bytes >= LEAST, "a quarter of the data is less than {} MiB", LEAST >> 20);
-        let root = Path::new("/sys/fs/cgroup");
-        let two = root.join("cgroup.controllers").exists();
-        let (parent, file) = if two {
+        let root = Path::new(ROOT);
+        let (parent, file) = if is_version_2() {
             (root.to_path_buf(), "memory.max")
         } else {
             (root.join("memory"), "memory.limit_in_bytes")
@@ -49,4 +54,11 @@ impl Drop for Cage {
 pub(crate) fn join(cage: &Path) -> Result<()> {
     let joined = fs::write(cage.join("cgroup.procs"), std::process::id().to_string());
     joined.with_context(|| format!("cannot join {}", cage.display()))
+}
+
+/// Bytes of memory, page cache included, that the group takes now.
+pub(crate) fn used(cage: &Path) -> Result<u64> {
+    let file = if is_version_2() { "memory.current" } else { "memory.usage_in_bytes" };
+    let text = fs::read_to_string(cage.join(file)).context("no count of the group's memory")?;
+    text.trim().parse().with_context(|| format!("{file} is not a number"))
 }

@@ -70,7 +70,10 @@ impl Figures {
     }
 }
 
-/// Latencies in nanoseconds, up to 100 s, to three digits.
+/// The longest latency that is told from longer ones, in nanoseconds.
+pub(crate) const LONGEST: u64 = 100_000_000_000;
+
+/// Latencies in nanoseconds, up to [`LONGEST`], to three digits.
 pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("the bounds are valid")
+    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are valid")
 }

@@ -24,7 +24,7 @@ const CURVES: [(u64, usize); 5] =
 const QUICK_CURVES: [(u64, usize); 3] = [(10_000, 100), (10_000, 16), (256, 64 << 10)];
 
 /// Sections of more keys than this are about what grows with them.
-const LARGE_FROM: u64 = 1_000_000;
+pub(crate) const LARGE_FROM: u64 = 1_000_000;
 /// Stores of more live bytes are not overwritten without end: it takes too long, and too much disk.
 const SPACE_BYTES_MAX: u64 = 4 << 30;
 

@@ -25,8 +25,6 @@ impl Lmdb {
         let mut flags = EnvFlags::empty();
         if settings.durability == Durability::Buffered {
             // Exactly this class: the commit writes to the file and does not wait for the disk.
-            // Without MDB_WRITEMAP, which would let a stray pointer of the program into the store:
-            // a risk that none of the others takes.
             flags |= EnvFlags::NO_SYNC;
         }
         if settings.larger_than_memory {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Durability, Each, Engine, Found, Reader, Settings};
 
 pub(crate) const NOTE: &str = "buffered: flushed every 500 ms, the default (weaker than asked: a kill -9 loses what \
-     is in the process's memory); synced: flush() after each, which is faster than the disk can sync, so that it is shown and does not compete in these rows";
+     is in the process's memory); synced: flush() after each, which has pages written but the disk's own cache not flushed (sync_file_range), so that it is shown and does not compete in these rows";
 
 pub(crate) struct Sled {
     db: sled::Db,

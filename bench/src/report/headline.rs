@@ -26,8 +26,14 @@ const MOST: f64 = 12.0;
 
 struct Bar {
     name: &'static str,
-    ratio: f64,
     goal: f64,
+    /// Nothing where it was not measured.
+    shown: Option<Shown>,
+}
+
+#[derive(Clone, Copy)]
+struct Shown {
+    ratio: f64,
     peer: &'static str,
     reached: bool,
 }
@@ -35,7 +41,7 @@ struct Bar {
 /// Whether there was anything to draw.
 pub(super) fn draw(sections: &[Section<'_>], out: &Path) -> Result<Option<&'static str>> {
     let bars: Vec<_> = PROMISES.iter().filter_map(|promise| bar(sections, promise)).collect();
-    if bars.is_empty() {
+    if bars.iter().all(|bar| bar.shown.is_none()) {
         return Ok(None);
     }
     fs::write(out.join(FILE), svg(&bars)?)?;
@@ -43,24 +49,26 @@ pub(super) fn draw(sections: &[Section<'_>], out: &Path) -> Result<Option<&'stat
 }
 
 fn bar(sections: &[Section<'_>], promise: &Promise) -> Option<Bar> {
+    let (Goal::TimesBest(goal) | Goal::TimesOf(_, goal)) = promise.goal else { return None };
+    Some(Bar { name: promise.bar?, goal, shown: shown(sections, promise) })
+}
+
+fn shown(sections: &[Section<'_>], promise: &Promise) -> Option<Shown> {
     let section = summary::find(sections, promise)?;
-    let (ratio, kind, goal) = match promise.goal {
-        Goal::TimesBest(goal) => {
-            let (ratio, kind) = section.best(&promise.row)?;
-            (ratio, kind, goal)
-        }
-        Goal::TimesOf(name, goal) => {
+    let (ratio, kind) = match promise.goal {
+        Goal::TimesOf(name, _) => {
             let kind = section.engine(name)?;
-            (section.ratio(&promise.row, kind)?, kind, goal)
+            (section.ratio(&promise.row, kind)?, kind)
         }
-        _ => return None,
+        _ => section.best(&promise.row)?,
     };
     let reached = matches!(section.verdict(promise), Verdict::Reached(_));
-    Some(Bar { name: promise.bar?, ratio, goal, peer: kind.name(), reached })
+    Some(Shown { ratio, peer: kind.name(), reached })
 }
 
 fn svg(bars: &[Bar]) -> Result<String> {
-    let most = bars.iter().map(|bar| bar.ratio.max(bar.goal)).fold(2.0, f64::max).min(MOST);
+    let longest = |bar: &Bar| bar.shown.map_or(0.0, |shown| shown.ratio).max(bar.goal);
+    let most = bars.iter().map(longest).fold(2.0, f64::max).min(MOST);
     let x = |times: f64| LEFT + times.min(most) / most * LONGEST;
     let height = TOP + bars.len() as f64 * LINE + BOTTOM;
     let bottom = height - BOTTOM;
@@ -77,15 +85,20 @@ fn svg(bars: &[Bar]) -> Result<String> {
     )?;
     for (index, bar) in bars.iter().enumerate() {
         let y = TOP + index as f64 * LINE;
-        let (middle, end) = (y + LINE * 0.62, x(bar.ratio));
-        let class = if bar.reached { "reached" } else { "short" };
-        let (name, ratio, peer, goal) = (bar.name, bar.ratio, bar.peer, bar.goal);
-        let (top, tall) = (y + 5.0, LINE - 10.0);
+        let (name, goal, middle) = (bar.name, bar.goal, y + LINE * 0.62);
         writeln!(
             svg,
             r#"<text x="{}" y="{middle:.1}" text-anchor="end">{name}</text>"#,
             LEFT - 10.0
         )?;
+        let Some(Shown { ratio, peer, reached }) = bar.shown else {
+            let at = LEFT + 8.0;
+            writeln!(svg, r#"<text class="less" x="{at}" y="{middle:.1}">not measured</text>"#)?;
+            continue;
+        };
+        let end = x(ratio);
+        let class = if reached { "reached" } else { "short" };
+        let (top, tall) = (y + 5.0, LINE - 10.0);
         let length = end - LEFT;
         writeln!(
             svg,
@@ -98,7 +111,7 @@ fn svg(bars: &[Bar]) -> Result<String> {
             y + 2.0,
             y + LINE - 2.0
         )?;
-        let note = if bar.reached { String::new() } else { format!(", short of {goal} ×") };
+        let note = if reached { String::new() } else { format!(", short of {goal} ×") };
         let text = end.max(at) + 8.0;
         writeln!(
             svg,
@@ -147,8 +160,11 @@ mod tests {
 
     #[test]
     fn a_bar_that_is_short_says_so() {
-        let bar = |ratio, reached| Bar { name: "set", ratio, goal: 3.0, peer: "fjall", reached };
-        let svg = svg(&[bar(20.0, true), bar(2.0, false)]).unwrap();
+        let bar = |shown| Bar { name: "set", goal: 3.0, shown };
+        let shown = |ratio, reached| Some(Shown { ratio, peer: "fjall", reached });
+        let bars = [bar(shown(20.0, true)), bar(shown(2.0, false)), bar(None)];
+        let svg = svg(&bars).unwrap();
+        assert!(svg.contains("not measured"));
         assert!(svg.contains("20.0 ×</tspan> fjall<"));
         assert!(svg.contains("2.0 ×</tspan> fjall, short of 3 ×<"));
         assert!(!svg.contains("NaN"));

@@ -23,9 +23,17 @@ pub(crate) struct Kept {
 impl Kept {
     /// What was measured with these settings; what was measured with others is set aside.
     pub(crate) fn of(out: &Path, settings: Vec<Setting>) -> Result<Self> {
-        let Ok(old) = Self::read(out) else {
+        if !out.join(RESULTS).exists() {
             return Ok(Self { all: Vec::new(), settings, aside: false });
-        };
+        }
+        // Not to be written over, whatever keeps this build from reading it.
+        let old = Self::read(out).with_context(|| {
+            let file = out.join(RESULTS);
+            format!(
+                "{} cannot be read (was it made with --features rocksdb?); move it away or use another --out",
+                file.display()
+            )
+        })?;
         let same = |new: &Setting| new.may_differ() || old.settings.contains(new);
         let Some(other) = settings.iter().find(|new| !same(new)) else {
             return Ok(Self { all: old.all, settings, aside: false });

@@ -6,7 +6,9 @@ use super::promises::{Goal, Promise};
 use super::rows::{Row, Unit};
 use crate::engine::Kind;
 use crate::figures::Figures;
+use crate::plan::LARGE_FROM;
 use crate::work::Work;
+use crate::work::space::ENOUGH_AFTER;
 
 /// The runs of one number of keys and one size of values.
 pub(crate) struct Section<'f> {
@@ -21,6 +23,16 @@ pub(crate) enum Verdict {
     Reached(String),
     Short(String),
     Unknown,
+}
+
+impl Verdict {
+    fn but(self, doubts: &str) -> Self {
+        match self {
+            Self::Reached(text) => Self::Reached(text + doubts),
+            Self::Short(text) => Self::Short(text + doubts),
+            Self::Unknown => Self::Unknown,
+        }
+    }
 }
 
 pub(crate) fn sections(all: &[Figures]) -> Vec<Section<'_>> {
@@ -39,15 +51,21 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(if odd { upper } else { (values[at - 1] + upper) / 2.0 })
 }
 
+/// So many times somebody's figure.
+pub(crate) fn times(ratio: f64, kind: Kind) -> String {
+    let digits = if ratio < 100.0 { 2 } else { 0 };
+    format!("{ratio:.digits$} × {}", kind.name())
+}
+
 impl Section<'_> {
     pub(crate) fn runs(&self) -> u32 {
         self.all.iter().map(|figures| figures.run + 1).max().unwrap_or(0)
     }
 
-    /// Whether it stands for itself, and not only as a point of a curve: then there is a work that
-    /// those do not have.
+    /// Whether it stands for itself, and not only as a point of a curve: those have no more keys than
+    /// this, and lack a work.
     pub(crate) fn is_main(&self) -> bool {
-        self.all.iter().any(|figures| figures.work == Work::Latency)
+        self.keys > LARGE_FROM || self.all.iter().any(|figures| figures.work == Work::Latency)
     }
 
     /// Engines that were measured, pakv first.
@@ -73,7 +91,16 @@ impl Section<'_> {
     }
 
     pub(crate) fn value(&self, row: &Row, kind: Kind) -> Option<f64> {
-        median((0..self.runs()).filter_map(|run| self.figure(row, kind, run)).collect())
+        let values = (0..self.runs()).filter_map(|run| self.figure(row, kind, run));
+        if row.is_bound { values.max_by(f64::total_cmp) } else { median(values.collect()) }
+    }
+
+    /// How often an engine had overwritten its data when it was out of time, in a row of a work that
+    /// goes on until that is enough to say what the steady state is like: nothing where it was.
+    pub(crate) fn let_off_after(&self, row: &Row, kind: Kind) -> Option<f64> {
+        let volumes = |run| self.child(row, kind, run)?.values.get("volumes").copied();
+        let least = (0..self.runs()).filter_map(volumes).min_by(f64::total_cmp)?;
+        Some(least).filter(|volumes| *volumes < ENOUGH_AFTER)
     }
 
     /// pakv's figure over that of `kind`: of each run, then the median of them.
@@ -84,7 +111,9 @@ impl Section<'_> {
 
     /// Whoever does best in a row beside pakv, and pakv's figure over its.
     pub(crate) fn best(&self, row: &Row) -> Option<(f64, Kind)> {
-        let kinds = self.engines().into_iter().filter(|kind| row.competes(*kind));
+        let is_steady = |kind: &Kind| self.let_off_after(row, *kind).is_none();
+        let competes = |kind: &Kind| row.competes(*kind) && is_steady(kind);
+        let kinds = self.engines().into_iter().filter(competes);
         let ratios = kinds.filter_map(|kind| Some((self.ratio(row, kind)?, kind)));
         let order = |a: &(f64, Kind), b: &(f64, Kind)| a.0.total_cmp(&b.0);
         if row.unit == Unit::Rate { ratios.min_by(order) } else { ratios.max_by(order) }
@@ -107,26 +136,41 @@ impl Section<'_> {
             if reached { Verdict::Reached(text) } else { Verdict::Short(text) }
         };
         let measured = match promise.goal {
-            Goal::TimesBest(goal) => self
-                .best(row)
-                .map(|(ratio, best)| judge(ratio >= goal, format!("{ratio:.2} × {}", best.name()))),
+            Goal::TimesBest(goal) => {
+                self.best(row).map(|(ratio, best)| judge(ratio >= goal, times(ratio, best)))
+            }
             Goal::TimesOf(name, goal) => self
                 .engine(name)
                 .and_then(|kind| Some((self.ratio(row, kind)?, kind)))
-                .map(|(ratio, kind)| judge(ratio >= goal, format!("{ratio:.2} × {}", kind.name()))),
+                .map(|(ratio, kind)| judge(ratio >= goal, times(ratio, kind))),
             Goal::AtMostTimesOf(name, goal) => self
                 .engine(name)
                 .and_then(|kind| Some((self.ratio(row, kind)?, kind)))
-                .map(|(ratio, kind)| judge(ratio <= goal, format!("{ratio:.2} × {}", kind.name()))),
+                .map(|(ratio, kind)| judge(ratio <= goal, times(ratio, kind))),
             Goal::AtMost(limit) | Goal::AtMostAim(limit, _) => {
                 self.value(row, Kind::Pakv).map(|value| judge(value <= limit, row.unit.show(value)))
             }
         };
         match (measured, self.failure(row, Kind::Pakv)) {
             (_, Some(why)) => Verdict::Short(why.to_string()),
-            (Some(verdict), None) => verdict,
+            (Some(verdict), None) => verdict.but(&self.doubts(row)),
             (None, None) => Verdict::Unknown,
         }
+    }
+
+    /// What a reader should know about pakv's figure in a row.
+    fn doubts(&self, row: &Row) -> String {
+        let mut doubts = String::new();
+        let runs = (0..self.runs()).filter(|run| self.figure(row, Kind::Pakv, *run).is_some());
+        match runs.count() {
+            1 => doubts.push_str(", 1 run"),
+            2 => doubts.push_str(", 2 runs"),
+            _ => {}
+        }
+        if let Some(volumes) = self.let_off_after(row, Kind::Pakv) {
+            doubts.push_str(&format!(", overwritten {volumes:.1} times"));
+        }
+        doubts
     }
 }
 
@@ -182,6 +226,6 @@ mod tests {
         let all =
             [ops(Kind::Pakv, 0, 400.0), ops(Kind::Lmdb, 0, 100.0), ops(Kind::Fjall, 0, 200.0)];
         let verdict = sections(&all)[0].verdict(&PROMISES[0]);
-        assert_eq!(verdict, Verdict::Short("2.00 × fjall".into()));
+        assert_eq!(verdict, Verdict::Short("2.00 × fjall, 1 run".into()));
     }
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::engine::Kind;
+use crate::machine::Setting;
 use crate::work::Work;
 pub(crate) use kept::Kept;
 use medians::Section;
@@ -41,9 +42,9 @@ impl Report {
 const INTRODUCTION: &str = "\
 # Benchmarks
 
-Made by `cargo run --release --manifest-path bench/Cargo.toml --features rocksdb -- run`. Every figure is the median of
-the runs; every ratio is pakv's figure over a peer's within one run, then the median of these. Absolute figures are this
-machine's alone. What is fair and how is in [bench](../../bench/README.md), where the time goes in [profile.md](profile.md).
+Every figure is the median of the runs, or of a bound the largest; every ratio is pakv's figure over a peer's within one
+run, then the median of these. Absolute figures are this machine's alone. What is fair and how is in
+[bench](../../bench/README.md), where the time goes in [profile.md](profile.md).
 
 ";
 
@@ -51,6 +52,7 @@ pub(crate) fn write(out: &Path) -> Result<()> {
     let Kept { all, settings, .. } = Kept::read(out)?;
     let sections = medians::sections(&all);
     let mut page = String::from(INTRODUCTION);
+    writeln!(page, "- made by: `{}`", command(&settings))?;
     for setting in &settings {
         writeln!(page, "- {}: {}", setting.label, setting.text)?;
     }
@@ -81,12 +83,26 @@ pub(crate) fn write(out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What was run, as a user would type it.
+fn command(settings: &[Setting]) -> String {
+    let mut parts = settings.iter().flat_map(|setting| setting.text.split(", "));
+    let seconds = parts.find_map(|part| part.strip_suffix(" s a work"));
+    let seconds = seconds.map(|seconds| format!(" --seconds {seconds}")).unwrap_or_default();
+    format!(
+        "cargo run --release --manifest-path bench/Cargo.toml --features rocksdb -- run{seconds}"
+    )
+}
+
 fn part(page: &mut String, section: &Section<'_>, out: &Path) -> Result<()> {
     let engines = section.engines();
-    let (keys, value, runs) = (section.keys, summary::bytes(section.value_bytes), section.runs());
+    let (keys, value) = (summary::count(section.keys), summary::bytes(section.value_bytes));
+    let runs = section.runs();
     let times = if runs == 1 { "run" } else { "runs" };
     writeln!(page, "\n## {keys} keys of 24 bytes, values of {value}, {runs} {times}\n")?;
-    writeln!(page, "A cell is the engine's figure, and pakv's over it in brackets.\n")?;
+    writeln!(
+        page,
+        "A cell is the engine's figure, and pakv's over it in brackets. Of rates more is better, of all else less.\n"
+    )?;
     let names: Vec<_> = engines.iter().map(|kind| kind.name()).collect();
     writeln!(page, "| work | {} | pakv ÷ best peer |", names.join(" | "))?;
     writeln!(page, "| --- |{} ---: |", " ---: |".repeat(names.len()))?;
@@ -101,9 +117,22 @@ fn part(page: &mut String, section: &Section<'_>, out: &Path) -> Result<()> {
             failures
                 .extend(failure.map(|why| format!("{}, {}: {why}.", kind.name(), row.work.arg())));
         }
-        let best = section.best(row).map(|(ratio, kind)| format!("{ratio:.2} × {}", kind.name()));
+        let best = section.best(row).map(|(ratio, kind)| medians::times(ratio, kind));
         let best = best.unwrap_or_default();
         writeln!(page, "| {} | {} | {best} |", row.title, cells.join(" | "))?;
+    }
+    let let_off = engines.iter().filter_map(|&kind| {
+        let volumes = section.let_off_after(&rows::SPACE, kind)?;
+        Some(format!("{} {volumes:.1}", kind.name()))
+    });
+    let let_off: Vec<_> = let_off.collect();
+    if !let_off.is_empty() {
+        writeln!(
+            page,
+            "\n\\* Out of time before all had been overwritten three times, so that it does not show a steady state and is \
+             nobody's best peer. Times overwritten: {}.",
+            let_off.join(", ")
+        )?;
     }
     // Rows of the same work.
     failures.sort();
@@ -130,12 +159,15 @@ fn cell(section: &Section<'_>, row: &Row, kind: Kind) -> String {
     if section.failure(row, kind).is_some() {
         return "failed".to_string();
     }
+    let mark = if section.let_off_after(row, kind).is_some() { "\\*" } else { "" };
     match section.value(row, kind) {
         None => NOTHING.to_string(),
-        Some(value) if kind == Kind::Pakv => format!("**{}**", row.unit.show(value)),
+        Some(value) if kind == Kind::Pakv => format!("**{}**{mark}", row.unit.show(value)),
         Some(value) => {
-            let ratio = section.ratio(row, kind).map(|ratio| format!(" ({ratio:.2})"));
-            format!("{}{}", row.unit.show(value), ratio.unwrap_or_default())
+            let digits = |ratio: f64| if ratio < 100.0 { 2 } else { 0 };
+            let ratio = section.ratio(row, kind);
+            let ratio = ratio.map(|ratio| format!(" ({ratio:.*})", digits(ratio)));
+            format!("{}{}{mark}", row.unit.show(value), ratio.unwrap_or_default())
         }
     }
 }
@@ -149,11 +181,15 @@ fn latencies(page: &mut String, section: &Section<'_>) -> Result<()> {
         ("get beside sets, compacting", Work::Latency, "get_busy"),
         ("set beside gets, idle", Work::Latency, "set_idle"),
         ("set beside gets, compacting", Work::Latency, "set_busy"),
+        ("get, with those held up, idle", Work::Latency, "get_wait_idle"),
+        ("get, with those held up, compacting", Work::Latency, "get_wait_busy"),
+        ("set, with those held up, idle", Work::Latency, "set_wait_idle"),
+        ("set, with those held up, compacting", Work::Latency, "set_wait_busy"),
         ("get, cold", Work::Cold, "get"),
         ("set, synced, 1 thread", Work::Sync1, "set"),
         ("set, synced, 16 threads", Work::Sync16, "set"),
     ];
-    writeln!(page, "\nLatency in µs: p50 / p99 / p99.9.\n")?;
+    writeln!(page, "\nLatency in µs: p50 / p99 / p99.9 / longest.\n")?;
     let engines = section.engines();
     let names: Vec<_> = engines.iter().map(|kind| kind.name()).collect();
     writeln!(page, "| work | {} |", names.join(" | "))?;
@@ -167,8 +203,10 @@ fn latencies(page: &mut String, section: &Section<'_>) -> Result<()> {
                 let values = children.filter_map(|child| child.values.get(&name).copied());
                 medians::median(values.collect())
             };
-            match (of("p50"), of("p99"), of("p999")) {
-                (Some(p50), Some(p99), Some(p999)) => format!("{p50:.1} / {p99:.1} / {p999:.1}"),
+            match (of("p50"), of("p99"), of("p999"), of("max")) {
+                (Some(p50), Some(p99), Some(p999), Some(max)) => {
+                    format!("{p50:.1} / {p99:.1} / {p999:.1} / {max:.0}")
+                }
                 _ => NOTHING.to_string(),
             }
         });

@@ -8,6 +8,7 @@ use plotters::prelude::*;
 
 use super::medians::Section;
 use super::rows::{ROWS, Row, Unit};
+use super::summary;
 use crate::engine::Kind;
 use crate::figures::Figures;
 use crate::work::Work;
@@ -40,7 +41,8 @@ pub(super) fn colour(kind: Kind) -> RGBColor {
 /// Draws all pictures of a section; title and file name of each.
 pub(super) fn draw(section: &Section<'_>, out: &Path) -> Result<Vec<(String, String)>> {
     let size = format!("{}-{}", section.keys, section.value_bytes);
-    let about = format!("{} keys, values of {} bytes", section.keys, section.value_bytes);
+    let (keys, value) = (summary::count(section.keys), summary::bytes(section.value_bytes));
+    let about = format!("{keys} keys, values of {value}");
     let mut drawn = Vec::new();
     let mut one = |name: &str, title: &str, draw: &dyn Fn(&Area<'_>, &str) -> Result<()>| {
         let (file, title) = (format!("{name}-{size}.svg"), format!("{title} ({about})"));

@@ -16,8 +16,10 @@ use crate::figures::{Figures, histogram};
 use crate::{cage, process};
 
 const PAGE: u64 = 4096;
-/// Of gets: memory fills with what earlier ones read, and is given back.
-const WARM: u64 = 1000;
+/// Memory that is full to this share is given back as gets go on.
+const FULL: f64 = 0.97;
+/// For so many times the usual limit it may take to get there.
+const WARM: u32 = 20;
 
 pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     if job.engine == Kind::Bare {
@@ -30,7 +32,7 @@ pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     }
     forget(&job.dir)?;
     // Only now: the pages that were written are not to count as this group's.
-    cage::join(job.cage.as_deref().context("cold works run in a control group")?)?;
+    cage::join(cage(job)?)?;
     let mut random = Random::new(u64::from(job.run) + 5);
     if job.engine == Kind::Bare {
         let file = File::open(job.dir.join("pages"))?;
@@ -57,10 +59,22 @@ pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     engine.close()
 }
 
+fn cage(job: &Job) -> Result<&Path> {
+    job.cage.as_deref().context("cold works run in a control group")
+}
+
 fn timed(job: &Job, out: &mut Figures, mut one: impl FnMut() -> Result<()>) -> Result<()> {
-    for _ in 0..WARM {
-        one()?;
+    let cage = cage(job)?;
+    let (start, full) = (Instant::now(), cage::limit(job.keys, job.value_bytes) as f64 * FULL);
+    while (cage::used(cage)? as f64) < full && start.elapsed() < job.limit() * WARM {
+        for _ in 0..256 {
+            one()?;
+        }
     }
+    out.put(
+        "memory_full",
+        cage::used(cage)? as f64 / cage::limit(job.keys, job.value_bytes) as f64,
+    );
     let read = process::read_bytes()?;
     let (mut times, mut done, start) = (histogram(), 0_u64, Instant::now());
     while start.elapsed() < job.limit() {

@@ -7,7 +7,7 @@ mod floor;
 mod latency;
 mod open;
 mod read;
-mod space;
+pub(crate) mod space;
 mod write;
 
 use std::path::PathBuf;

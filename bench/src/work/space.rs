@@ -12,7 +12,7 @@ use crate::figures::Figures;
 use crate::process::{self, Written};
 
 const SAMPLE: Duration = Duration::from_millis(250);
-/// Looks at the memory, which may grow for a moment only, for each look at the disk.
+/// Looks at memory and disk, which may grow for a moment only, for each point of the picture.
 const LOOKS_PER_SAMPLE: u32 = 25;
 /// Memory that changes by less than this between two samples does not change.
 const MEMORY_STEP: u64 = 1 << 20;
@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_secs(8);
 /// Times the live bytes that are overwritten before what is measured counts: the steady state…
 const SETTLED_AFTER: f64 = 2.0;
 /// …and when that was enough of it.
-const ENOUGH_AFTER: f64 = 3.0;
+pub(crate) const ENOUGH_AFTER: f64 = 3.0;
 /// For how many times the usual limit that is waited for, where it will come.
 const PATIENCE: u32 = 24;
 
@@ -98,12 +98,12 @@ fn watch(
         for _ in 0..LOOKS_PER_SAMPLE {
             std::thread::sleep(SAMPLE / LOOKS_PER_SAMPLE);
             peak = peak.max(process::anonymous_about()?);
+            max = max.max(space(job));
         }
         let (at, done) = (start.elapsed(), sets.load(Ordering::Relaxed) as f64);
-        let (space, volumes) = (space(job), done * pair / job.live_bytes() as f64);
-        out.point("space", at.as_secs_f64(), space);
+        let volumes = done * pair / job.live_bytes() as f64;
+        out.point("space", at.as_secs_f64(), space(job));
         out.point("overwritten", at.as_secs_f64(), volumes);
-        max = max.max(space);
         if steady.is_none() && volumes >= SETTLED_AFTER {
             steady = Some((process::written()?, done));
         }
