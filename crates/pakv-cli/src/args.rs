@@ -75,7 +75,7 @@ pub(crate) struct GlobalArgs {
 
     // Read by `run` before clap parses, since what clap says has colour too; here for help and
     // validation.
-    /// When to use colour; auto asks the terminal, NO_COLOR and CLICOLOR_FORCE
+    /// When to use colour; auto: on a terminal, unless NO_COLOR is set, or where CLICOLOR_FORCE is
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: ColorWhen,
 
@@ -90,7 +90,7 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) wait: Duration,
 
-    /// Say on standard error what the store does: opens, what they mended, compactions
+    /// Say on standard error what the store does: opens and what recovery did, compactions
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 }
@@ -219,10 +219,11 @@ pub(crate) struct GetArgs {
 
 /// Remove keys
 ///
-/// Silent on success. Keys are removed together: after a crash all of them are gone or none. A key
-/// that is not there is named on standard error, the others are removed all the same, and the exit
-/// code is 1. With --prefix it is no error if no key begins so; a question is asked first, on a
-/// terminal, and elsewhere --yes is needed.
+/// Silent on success. Keys that are named are removed together: after a crash all of them are gone or
+/// none. A key that is not there is named on standard error, the others are removed all the same, and
+/// the exit code is 1. With --prefix keys go in batches of 10,000: interrupted, some are gone and the
+/// rest are there. It is no error if no key begins so; a question is asked first, on a terminal, and
+/// elsewhere --yes is needed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -309,7 +310,7 @@ pub(crate) struct ExpireArgs {
     pub(crate) at: Option<SystemTime>,
 }
 
-/// Take the expiry of a key away
+/// Remove the expiry of a key
 ///
 /// Silent on success, whether or not the key had an expiry.
 #[derive(Debug, Args)]
@@ -324,7 +325,7 @@ pub(crate) struct PersistArgs {
 /// Add to the integer that a key holds
 ///
 /// Prints the sum and stores it as decimal digits; a missing key counts as 0, an expiry is kept.
-/// Integers have 64 bits and a sign; a value that is none, or a sum that does not fit, is an error
+/// Integers have 64 bits and a sign; a value that is not one, or a sum that does not fit, is an error
 /// and changes nothing. No other writer comes in between.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -436,7 +437,7 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     pub(crate) format: Option<FileFormat>,
 
-    /// Count lines that cannot be read and go on
+    /// Count lines that cannot be read and go on; an error only where no line can be read
     #[arg(long)]
     pub(crate) skip_bad: bool,
 }
@@ -452,7 +453,7 @@ pub(crate) struct ImportArgs {
 Examples:
   pakv export backup.jsonl
   pakv export --prefix user: users.csv
-  pakv export --format tsv | sort -t '\t' -k 2
+  pakv export --format tsv | sort -t \"$(printf '\\t')\" -k 2
   pakv --db old export | pakv --db new import")]
 pub(crate) struct ExportArgs {
     /// The file; standard output if absent or `-`
@@ -498,7 +499,7 @@ pub(crate) struct WatchArgs {
     pub(crate) no_follow: bool,
 }
 
-/// Show the state of the store in figures
+/// Show statistics of the store
 ///
 /// Live bytes are those that a get can reach; garbage is what compaction will give back. The bar of
 /// a segment is as long as the segment is large, and filled as far as it is live.
@@ -523,15 +524,15 @@ pub(crate) struct StatsArgs {
     #[arg(long)]
     pub(crate) watch: bool,
 
-    /// The largest values and the heaviest prefixes instead, so many of each
+    /// The largest values and the heaviest prefixes instead, this many of each
     #[arg(long, value_name = "N", conflicts_with = "watch")]
     pub(crate) top: Option<usize>,
 }
 
-/// Give back the space of garbage now
+/// Reclaim the space of garbage now
 ///
-/// pakv does this by itself: in the background while a store is open, and before a verb that wrote
-/// ends if the store takes more than 1.5 times its live bytes. This does it at once and for all
+/// pakv does this by itself where it is needed to keep the store within 1.5 times the bytes of its live
+/// keys and values: in the background while a store is open, and before a verb that wrote ends. This does it at once and for all
 /// garbage, and says what it gave back. Interrupted, it has done nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -550,7 +551,7 @@ pub(crate) struct CompactArgs {}
 Examples:
   pakv check
   pakv --db /srv/data check || echo 'call somebody'
-  pakv check --json | jq -r 'select(.keys) | .keys[]'")]
+  pakv check --json | jq -r 'select(.finding) | .keys[]?'")]
 pub(crate) struct CheckArgs {
     /// As JSON objects, a line each: the findings, then the summary; the same as `--output json`
     #[arg(long)]
@@ -705,7 +706,7 @@ pub(crate) struct BenchArgs {
 
 /// Open the shell, or run a script
 ///
-/// Every verb is a line. On a terminal: history, completion of verbs and keys, and errors do not
+/// Every verb is a line, but for bench, completions, man and shell. On a terminal: history, completion of verbs and keys, and errors do not
 /// end it; `.help` tells more. A script, from a file or standard input: lines run one by one and
 /// the first that fails stops it, with its number and its exit code.
 #[derive(Debug, Args)]
@@ -726,7 +727,7 @@ pub(crate) struct ShellArgs {
     pub(crate) keep_going: bool,
 }
 
-/// Print a completion script for a shell of the system
+/// Print a completion script for bash, zsh, fish, elvish or PowerShell
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -734,7 +735,7 @@ Examples:
   pakv completions zsh > ~/.zfunc/_pakv
   pakv completions fish > ~/.config/fish/completions/pakv.fish")]
 pub(crate) struct CompletionsArgs {
-    /// Which
+    /// The shell it is for
     pub(crate) shell: clap_complete::Shell,
 }
 

@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::args::{Cli, OutputForm};
 use crate::exit::Exit;
-use crate::output::{JsonLine, escape_line};
+use crate::output::{JsonLine, escape_line, quoted};
 
 /// Why a verb did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,11 @@ impl Failure {
         self.exit
     }
 
+    /// Where the store was named by an argument, `--db` is no help.
+    pub(crate) fn of_argument(self) -> Self {
+        if self.is_no_store() { self.with_hint("check the path") } else { self }
+    }
+
     /// Whether there is no store where one was to be opened.
     pub(crate) fn is_no_store(&self) -> bool {
         self.code == NO_STORE
@@ -166,9 +171,9 @@ impl From<pakv::Error> for Failure {
             Error::Io { action, path, source } => {
                 return Self::file(action, path, source);
             }
-            Error::Corrupt { .. } => (Exit::Corrupt, "corrupt", Some(DAMAGE_HINT.to_string())),
-            Error::ManifestMissing { .. } => {
-                (Exit::Corrupt, "manifest_missing", Some(DAMAGE_HINT.to_string()))
+            Error::Corrupt { path, .. } => (Exit::Corrupt, "corrupt", Some(damage_hint(path))),
+            Error::ManifestMissing { path } => {
+                (Exit::Corrupt, "manifest_missing", Some(damage_hint(path)))
             }
             Error::NoStore { .. } => (Exit::Failed, NO_STORE, Some(NO_STORE_HINT.to_string())),
             Error::NotADirectory { .. } => {
@@ -206,7 +211,10 @@ impl From<pakv::Error> for Failure {
             Error::BackupUnfinished { .. } => (
                 Exit::Failed,
                 "backup_unfinished",
-                Some("make it again; what it was made from was not changed".to_string()),
+                Some(
+                    "run it again, into the same directory; what it copies from was not changed"
+                        .to_string(),
+                ),
             ),
             Error::TargetRefused { .. } => (Exit::Failed, "target_refused", None),
             Error::KeyEmpty | Error::KeyTooLong { .. } => (Exit::Usage, "bad_key", None),
@@ -231,9 +239,18 @@ pub(crate) fn key_name(key: &[u8]) -> String {
 const NAME_STORE_HINT: &str = "name the directory of a store with --db DIR or PAKV_DB";
 const NO_STORE_HINT: &str =
     "name one with --db DIR or PAKV_DB, or create one: `set`, `incr` and `import` do";
-const HISTORY_HINT: &str = "begin a watch without --from, and then take the state with `export`";
-const DAMAGE_HINT: &str =
-    "`pakv check` tells what is damaged; `pakv repair STORE NEW` makes a new store of the rest";
+const HISTORY_HINT: &str =
+    "start `watch` without --from, then take the state of the moment with `export`";
+
+/// What to do about damage in a store, or in a file of one.
+fn damage_hint(path: &Path) -> String {
+    let of_file = path.parent().filter(|_| !path.is_dir());
+    let store = quoted(of_file.unwrap_or(path));
+    format!(
+        "`pakv --db {store} check` tells what is damaged; `pakv repair {store} NEW` makes a new store \
+         of the rest"
+    )
+}
 
 /// What the operating system said, without the number that std appends.
 fn io_reason(error: &io::Error) -> String {

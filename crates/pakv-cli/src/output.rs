@@ -1,6 +1,7 @@
 //! How bytes become text: escaping for terminals, JSON for programs, sizes for people. Pure.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,6 +19,16 @@ pub(crate) fn escape_line(bytes: &[u8]) -> String {
         '\\' => Some("\\\\"),
         _ => None,
     })
+}
+
+/// A path as it is typed in a shell.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Escapes what would garble a terminal and leaves text as it is: newlines, tabs and backslashes
@@ -172,6 +183,13 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_with_blanks_is_quoted() {
+        assert_eq!(quoted(Path::new("/srv/a-b_1.2/x")), "/srv/a-b_1.2/x");
+        assert_eq!(quoted(Path::new("my store's")), r"'my store'\''s'");
+        assert_eq!(quoted(Path::new("")), "''");
+    }
 
     #[test]
     fn escaping_for_one_line() {

@@ -316,6 +316,7 @@ impl Core {
         }
         let result = self.seal_books();
         *self.active.lock() = None;
+        self.poison.close();
         *self.lock.lock() = None;
         result
     }

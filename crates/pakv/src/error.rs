@@ -77,7 +77,7 @@ pub enum Error {
 
     /// A backup or a restore into the directory was interrupted before it was whole. Nothing that was
     /// there before is lost; make it again.
-    #[error("the backup in {} was interrupted before it was whole", path.display())]
+    #[error("a backup or restore into {} was interrupted before it was whole", path.display())]
     BackupUnfinished {
         /// The directory.
         path: PathBuf,
@@ -123,7 +123,7 @@ pub enum Error {
 
     /// A refresh of a store that is open for reading only found another store in the directory, or
     /// an older state of this one. The state is as it was before.
-    #[error("{} holds another store, or an older state of it, than was opened", path.display())]
+    #[error("{} no longer holds the store that was opened, or holds an older state of it", path.display())]
     Replaced {
         /// The directory.
         path: PathBuf,
@@ -132,8 +132,8 @@ pub enum Error {
     /// The changes that were asked for, or came next, are not there any more as they were written:
     /// compaction has rewritten the segments that held them.
     #[error(
-        "the changes from {from} on are gone: compaction has been there; the first that can be \
-         had is {oldest}"
+        "the changes from {from} on are not all there any more: compaction has rewritten those before \
+         {oldest}"
     )]
     HistoryGone {
         /// The sequence number of the first change that was asked for.

@@ -62,6 +62,11 @@ impl SegmentState {
             damaged: false,
         }
     }
+
+    /// Whether a set in it is garbage. Where none is, no tombstone shadows anything in it.
+    pub(crate) fn has_garbage_sets(&self) -> bool {
+        u64::from(self.bytes - self.first_record) > self.live_bytes + self.tombstone_bytes
+    }
 }
 
 /// What a lookup finds: the version that is asked for and the segment that holds it.
@@ -215,7 +220,7 @@ impl Index {
         while swept < limit && self.next_expiry_ms().is_some_and(|at| at <= now_ms) {
             let Some((_, key)) = self.expiries.pop_first() else { break };
             if let Some(entry) = self.keydir.remove(&key) {
-                debug_assert!(entry.expires_at_ms().is_some_and(|at| at <= now_ms));
+                debug_assert!(is_expired(entry.expires_at_ms(), now_ms));
                 self.forget_live(entry.location);
             }
             swept += 1;

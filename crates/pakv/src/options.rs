@@ -35,7 +35,8 @@ pub enum FileAccess {
     /// Linux 5.14 and later and on ext4, XFS and tmpfs; elsewhere, and with every other durability,
     /// they are calls. A file system that has failed refuses no copy: it shows at the next sync, or
     /// some 256 KiB later. If another program truncates a segment while it is mapped, or the disk fails
-    /// under it, the operating system ends the process (SIGBUS). The default.
+    /// under it, or an XFS is full and another program has copied the active segment by sharing its
+    /// blocks (`cp --reflink`), the operating system ends the process (SIGBUS). The default.
     #[default]
     Mapped,
     /// With a positional read for each record and a write for each group: slower by those system

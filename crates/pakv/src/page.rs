@@ -145,7 +145,7 @@ impl Index {
     pub(crate) fn page(&self, view: View<'_>) -> Page {
         let (from, to) = view.bounds;
         let current = self.keydir.range(from, to);
-        let history = self.history.range(from, to, view.at);
+        let history = self.history.keys(from, to);
         let mut filling = Filling {
             index: self,
             view,
@@ -179,14 +179,14 @@ fn all<'a>(
 }
 
 /// Gives every key of two ordered sequences to `visit`, once and in order, until it says to stop.
-fn merge<'a, O>(
+fn merge<'a>(
     current: impl Iterator<Item = (&'a [u8], KeyEntry)>,
-    history: impl Iterator<Item = (&'a [u8], O)>,
+    history: impl Iterator<Item = &'a [u8]>,
     direction: impl Fn(Ordering) -> Ordering,
     visit: &mut impl FnMut(&[u8], Option<KeyEntry>) -> bool,
 ) {
     let mut current = current.peekable();
-    let mut history = history.map(|(key, _)| key).peekable();
+    let mut history = history.peekable();
     loop {
         let (key, entry) = match (current.peek().copied(), history.peek().copied()) {
             (None, None) => return,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::planted::{Bug, planted};
 use crate::storage::{Lock, Mapping, PathKind, Storage, StorageFile};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, OnceLock};
 
 /// A sync that takes this long is told: writers wait for it.
@@ -22,7 +23,11 @@ const SLOW_SYNC: Duration = Duration::from_millis(500);
 
 /// Why a store refuses writes, once it does.
 #[derive(Debug, Default)]
-pub(crate) struct Poison(OnceLock<String>);
+pub(crate) struct Poison {
+    reason: OnceLock<String>,
+    /// Whether the store is closed and its directory may be somebody else's.
+    closed: AtomicBool,
+}
 
 impl Poison {
     /// Refuses writes from here on: what is on the disk is no longer known. The first reason stays.
@@ -30,13 +35,18 @@ impl Poison {
         if planted(Bug::NoPoison) {
             return;
         }
-        if self.0.set(reason).is_ok() {
+        if self.reason.set(reason).is_ok() {
             tracing::error!(reason = self.reason(), "poisoned: writes are refused from here on");
         }
     }
 
     pub(crate) fn reason(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+        self.reason.get().map(String::as_str)
+    }
+
+    /// The lock is about to go: from here on no file is removed any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// # Errors
@@ -125,7 +135,12 @@ impl Storage for FailStop {
         self.storage.link(name, target, to)
     }
 
+    /// Whoever still reads a segment that compaction has replaced removes its files at the end, behind
+    /// a close too: another store may have files of these names by then.
     fn remove(&self, name: &str) -> io::Result<()> {
+        if self.poison.closed.load(Ordering::Acquire) {
+            return Err(io::Error::other("the store is closed"));
+        }
         self.storage.remove(name)
     }
 

@@ -17,7 +17,7 @@ use crate::format::hint::{HintEntry, HintKind};
 use crate::format::manifest::Manifest;
 use crate::format::{Location, SegmentId, SeqNo};
 use crate::index::{Index, SegmentState};
-use crate::recovery::{Gathered, News, start_over, whats_new};
+use crate::recovery::{Gathered, News, Read, start_over, whats_new};
 
 /// How many copies are followed under one hold of the index's lock.
 const MOVES_PER_HOLD: usize = 64;
@@ -36,9 +36,10 @@ impl Core {
         }
         // Held to the end: one refresh at a time.
         let mut old = self.catalog.lock();
+        let mut read = Read::default();
         let (catalog, news) = start_over(&self.storage, |catalog| {
             let known = self.known(&old, catalog);
-            whats_new(&self.options, &self.storage, (&old, catalog), &known)
+            whats_new(&self.options, &self.storage, (&old, catalog), &known, &mut read)
         })?;
         if news.segments.is_empty() && *old == catalog {
             let index = self.index.read();
@@ -66,11 +67,16 @@ impl Core {
         Ok(visible)
     }
 
-    /// The segments that may have become longer: those that were active.
+    /// The segments that may have become longer: those that were active, and in a backup those of
+    /// which the manifest says so.
     fn known(&self, old: &Manifest, catalog: &Manifest) -> Vec<SegmentState> {
         let index = self.index.read();
         let were_active = [old.active, catalog.active].into_iter().flatten();
-        were_active.filter_map(|active| index.segments.get(&active.segment).cloned()).collect()
+        let unchanged: HashSet<_> = old.sealed.iter().collect();
+        let changed = catalog.sealed.iter().filter(|sealed| !unchanged.contains(sealed));
+        let ids = were_active.map(|active| active.segment);
+        let ids: HashSet<SegmentId> = ids.chain(changed.map(|sealed| sealed.segment)).collect();
+        ids.iter().filter_map(|id| index.segments.get(id).cloned()).collect()
     }
 
     /// Has the keydir follow what compaction has copied, a few entries at a time: which copy of a

@@ -100,25 +100,40 @@ impl Scan {
         }
         *entries = Entries { left: 0..page.len(), page: Arc::new(page) };
     }
+
+    /// Whether an entry has not expired since its page was taken.
+    pub(crate) fn is_there(&self, entry: &Entry) -> bool {
+        entry.expires_at_ms().is_none_or(|at| self.snapshot.handle().core.now_ms() < at)
+    }
 }
 
 impl Iterator for Scan {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        while self.front.left.is_empty() && !self.exhausted {
-            self.take_page(false);
+        loop {
+            while self.front.left.is_empty() && !self.exhausted {
+                self.take_page(false);
+            }
+            let entry = self.front.next().or_else(|| self.back.next_back())?;
+            if self.is_there(&entry) {
+                return Some(entry);
+            }
         }
-        self.front.next().or_else(|| self.back.next_back())
     }
 }
 
 impl DoubleEndedIterator for Scan {
     fn next_back(&mut self) -> Option<Entry> {
-        while self.back.left.is_empty() && !self.exhausted {
-            self.take_page(true);
+        loop {
+            while self.back.left.is_empty() && !self.exhausted {
+                self.take_page(true);
+            }
+            let entry = self.back.next().or_else(|| self.front.next_back())?;
+            if self.is_there(&entry) {
+                return Some(entry);
+            }
         }
-        self.back.next().or_else(|| self.front.next_back())
     }
 }
 

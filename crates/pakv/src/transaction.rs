@@ -190,7 +190,12 @@ impl Iterator for TransactionScan<'_> {
                 written.next_if(|(key, _)| stored_key.is_none_or(|stored| key.as_slice() <= stored))
             });
             let Some((key, write)) = written else {
-                return self.stored.next().map(crate::scan::Entry::into_pair);
+                let entry = self.stored.next()?;
+                // It was looked at before, perhaps long ago.
+                if is_expired(entry.expires_at_ms(), self.transaction.handle.core.now_ms()) {
+                    continue;
+                }
+                return Some(entry.into_pair());
             };
             // The own write hides what is stored under the same key.
             self.stored.next_if(|entry| entry.key() == key.as_slice());

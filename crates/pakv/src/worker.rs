@@ -274,11 +274,24 @@ impl Core {
         progress: &mut dyn FnMut(CompactionProgress),
     ) -> Result<()> {
         self.sweep();
-        compaction::build_hints(self)?;
-        while !self.worker.is_stopping() && !self.is_poisoned() {
-            if !compaction::run_planned(self, rate, resting, progress)? {
-                break;
-            }
+        // A hint that a full disk has no room for is no reason not to make room.
+        let hints = compaction::build_hints(self);
+        let compacted = self.compact_as_planned(rate, resting, progress);
+        // Nothing more is to be done, or can be: no reason to wait for it.
+        self.pressure.release();
+        compacted.and(hints)
+    }
+
+    fn compact_as_planned(
+        &self,
+        rate: Option<u64>,
+        resting: bool,
+        progress: &mut dyn FnMut(CompactionProgress),
+    ) -> Result<()> {
+        while !self.worker.is_stopping()
+            && !self.is_poisoned()
+            && compaction::run_planned(self, rate, resting, progress)?
+        {
             self.sweep();
         }
         Ok(())

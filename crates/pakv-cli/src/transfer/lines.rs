@@ -84,6 +84,10 @@ pub(super) fn parse_json(line: &[u8]) -> Result<Row, String> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_string());
     }
+    // An array of the fields' values is an object too, for serde.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is not a JSON object; each line is to be one".to_string());
+    }
     let json: JsonRow = serde_json::from_slice(line).map_err(|error| json_reason(&error))?;
     Ok(Row {
         key: bytes("key", json.key, json.key_base64)?,

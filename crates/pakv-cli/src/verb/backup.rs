@@ -31,7 +31,8 @@ pub(super) fn run(cx: &mut Context, args: &BackupArgs) -> Result<Exit, Failure> 
 
 pub(super) fn restore(cx: &mut Context, args: &RestoreArgs) -> Result<Exit, Failure> {
     let bar = Progress::bytes("restoring", Some(0));
-    let report = backup::restore(&args.backup, &args.dir, |progress| tell(&bar, progress))?;
+    let report = backup::restore(&args.backup, &args.dir, |progress| tell(&bar, progress))
+        .map_err(|error| Failure::from(error).of_argument())?;
     drop(bar);
     if cx.form == OutputForm::Json {
         writeln!(cx.out, "{}", restore_json(&args.dir, &report))?;

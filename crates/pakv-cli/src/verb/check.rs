@@ -8,7 +8,7 @@ use crate::args::{CheckArgs, OutputForm};
 use crate::context::{Context, open_with_progress};
 use crate::exit::Exit;
 use crate::failure::{Failure, key_name};
-use crate::output::{JsonLine, count, counted, escape_line, size, whole_ms};
+use crate::output::{JsonLine, count, counted, escape_line, quoted, size, whole_ms};
 use crate::progress::Progress;
 
 /// So many keys are named in a line for people; JSON has all of them.
@@ -119,7 +119,7 @@ fn write_summary(cx: &mut Context, report: &CheckReport) -> Result<(), Failure> 
         ));
     }
     if !report.is_sound() {
-        let store = cx.db.display().to_string();
+        let store = quoted(&cx.db);
         cx.note(&format!("hint: `pakv repair {store} NEW` makes a new store of what is good"));
     }
     Ok(())

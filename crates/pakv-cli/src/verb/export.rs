@@ -144,11 +144,8 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
             Err(error) => return Err(error),
         };
-        let ordinary = match fs::metadata(&place) {
-            Ok(metadata) => metadata.is_file(),
-            Err(_) => true,
-        };
-        if !ordinary {
+        let old = fs::metadata(&place).ok();
+        if old.as_ref().is_some_and(|old| !old.is_file()) {
             return Ok(Self { file: File::options().write(true).open(&place)?, place: None });
         }
         let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -163,6 +160,10 @@ impl Target {
                 Ok(file) => (file, false),
                 Err(_) => (File::create_new(&partial)?, true),
             };
+        // Who may not read the old one may not read the new one either.
+        if let Some(old) = old {
+            file.set_permissions(old.permissions())?;
+        }
         Ok(Self { file, place: Some(Place { path: place, partial, named }) })
     }
 

@@ -17,9 +17,11 @@ use crate::transfer::{self, Meter, ReadError, ReadRows};
 
 pub(super) fn run(cx: &mut Context, args: &ImportArgs) -> Result<Exit, Failure> {
     let source = Source::open(cx, args.file.as_deref())?;
-    let format =
-        args.format.or_else(|| transfer::format_of(&source.name)).unwrap_or(FileFormat::Jsonl);
-    let mut import = Import::new(format, source.bytes, source.name, args.skip_bad);
+    let format = args.format.or_else(|| transfer::format_of(&source.name));
+    let is_assumed = format.is_none();
+    let format = format.unwrap_or(FileFormat::Jsonl);
+    let import = Import::new(format, source.bytes, source.name, args.skip_bad);
+    let mut import = Import { is_assumed, ..import };
     let progress = Progress::bytes("importing", source.size);
     let first = import.read_step();
     if first.batch.is_empty()
@@ -36,6 +38,7 @@ pub(super) fn run(cx: &mut Context, args: &ImportArgs) -> Result<Exit, Failure> 
     drop(progress);
     read.and(synced).and(closed)?;
     import.tell(cx)?;
+    import.check_any()?;
     Ok(Exit::Done)
 }
 
@@ -51,6 +54,8 @@ pub(crate) fn into_store(
     import.run(db, first, &Progress::hidden())?;
     Ok((import.imported, import.skipped))
 }
+
+const ASSUMED_HINT: &str = "it was read as jsonl; name another format with --format tsv or csv";
 
 /// Where rows come from.
 struct Source {
@@ -77,6 +82,8 @@ struct Import<'a> {
     rows: Box<dyn ReadRows + 'a>,
     meter: Meter,
     name: PathBuf,
+    /// Nothing told the format.
+    is_assumed: bool,
     skip_bad: bool,
     imported: u64,
     skipped: u64,
@@ -92,7 +99,8 @@ struct Step {
 impl<'a> Import<'a> {
     fn new(format: FileFormat, source: impl Read + 'a, name: PathBuf, skip_bad: bool) -> Self {
         let (rows, meter) = transfer::reader(format, source);
-        Self { rows, meter, name, skip_bad, imported: 0, skipped: 0, first_bad: None }
+        let (is_assumed, imported, skipped) = (false, 0, 0);
+        Self { rows, meter, name, is_assumed, skip_bad, imported, skipped, first_bad: None }
     }
 
     /// Writes the first step and all that follow, up to the end or the first bad line.
@@ -136,6 +144,10 @@ impl<'a> Import<'a> {
     fn stopped(&self, error: ReadError) -> Failure {
         let (line, reason, hint) = match error {
             ReadError::Io(error) => return Failure::file("read", &self.name, &error),
+            ReadError::BadLine { line: 1, reason } if self.is_assumed => {
+                let message = format!("{}, line 1: {reason}", self.name.display());
+                return Failure::failed("bad_line", message).with_hint(ASSUMED_HINT);
+            }
             ReadError::BadLine { line, reason } => {
                 (line, reason, ", or leave bad lines out with --skip-bad")
             }
@@ -143,7 +155,17 @@ impl<'a> Import<'a> {
         };
         let message = format!("{}, line {line}: {reason}", self.name.display());
         let kept = if line > 1 { "the lines before it are in the store; " } else { "" };
-        Failure::failed("bad_line", message).with_hint(format!("{kept}mend the line{hint}"))
+        Failure::failed("bad_line", message).with_hint(format!("{kept}fix the line{hint}"))
+    }
+
+    /// A file without one good line was not what it was taken for.
+    fn check_any(&self) -> Result<(), Failure> {
+        if self.imported > 0 || self.skipped == 0 {
+            return Ok(());
+        }
+        let name = self.name.display();
+        let failure = Failure::failed("bad_line", format!("{name} has no line that can be read"));
+        Err(if self.is_assumed { failure.with_hint(ASSUMED_HINT) } else { failure })
     }
 
     /// How many rows were stored; not a result, so it goes to standard error unless JSON was asked

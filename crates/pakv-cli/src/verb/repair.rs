@@ -15,7 +15,8 @@ pub(super) fn run(cx: &mut Context, args: &RepairArgs) -> Result<Exit, Failure> 
         let progress = Progress::bytes("repairing", Some(0));
         pakv::repair_with(&args.source, &args.target, |step| {
             progress.set_of(step.bytes_done, step.bytes_total);
-        })?
+        })
+        .map_err(|error| Failure::from(error).of_argument())?
     };
     let json = args.json || cx.form == OutputForm::Json;
     for range in &report.left_out {

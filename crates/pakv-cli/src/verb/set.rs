@@ -40,7 +40,7 @@ pub(super) fn run(cx: &mut Context, args: &SetArgs) -> Result<Exit, Failure> {
     match (held, expected) {
         (true, _) => Ok(Exit::Done),
         (false, Some(Expected::Absent)) => {
-            Err(Failure::negative("condition_failed", "Key exists already"))
+            Err(Failure::negative("condition_failed", "Key already exists"))
         }
         (false, _) if there => {
             Err(Failure::negative("condition_failed", "The key holds another value"))

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::target::take_back;
 use super::{BackupProgress, How, of_directory};
 use crate::check::Finding;
 use crate::error::{Error, Result};
@@ -63,7 +64,10 @@ pub fn restore(
     let source: Arc<dyn Storage> = Arc::new(OsStorage::new(backup.as_ref()));
     let target: Arc<dyn Storage> = Arc::new(OsStorage::new(dir.as_ref()));
     let copied = of_directory(&source, &target, How::Restore, &mut progress)?;
-    let (keys, entry_bytes) = verify_store(target)?;
+    let (keys, entry_bytes) = verify_store(target.clone()).inspect_err(|_| {
+        // What it is worth has been said; that nobody takes it for whole is left to do.
+        let _ = take_back(&*target);
+    })?;
     Ok(RestoreReport {
         seqno: copied.seqno,
         segments: copied.segments,

@@ -11,8 +11,8 @@ use super::{BackupProgress, BackupReport, How};
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::{
-    BACKUP_UNFINISHED_NAME, OwnFile, SegmentId, SeqNo, SeqNoRange, StoreId, TEMPORARY_SUFFIX,
-    own_file,
+    BACKUP_UNFINISHED_NAME, MANIFEST_NAME, OwnFile, SegmentId, SeqNo, SeqNoRange, StoreId,
+    TEMPORARY_SUFFIX, own_file,
 };
 use crate::manifest;
 use crate::options::Options;
@@ -26,7 +26,7 @@ const COPY_BYTES: usize = 1024 * 1024;
 
 /// For whoever looks into the directory.
 const UNFINISHED_TEXT: &[u8] =
-    b"A backup into this directory was begun and has not finished. Make it again.\n";
+    b"A backup or restore into this directory was begun and has not finished. Make it again.\n";
 
 /// A locked directory and what is in it.
 #[derive(Debug)]
@@ -89,10 +89,19 @@ impl Target {
         view: &View,
         progress: &mut dyn FnMut(BackupProgress),
     ) -> Result<()> {
-        if self.old_next_seqno > view.manifest.next_seqno {
+        // What a store has listed it has given a number, and its next number stays above that.
+        let next_segment = view.manifest.next_segment;
+        let has_later = self.old.keys().next_back().is_some_and(|last| *last >= next_segment);
+        if has_later || self.old_next_seqno > view.manifest.next_seqno {
             return Err(refused(&*self.storage, DIVERGED));
         }
         let sealed = &view.manifest.sealed;
+        // Before any of them is put in place: what is refused stays as it is.
+        for sealed in sealed.iter().filter(|sealed| self.old.contains_key(&sealed.segment)) {
+            let (segment, _) =
+                recovery::open_listed(source, &view.manifest, sealed.segment, false)?;
+            self.is_kept(&view.manifest, sealed, &segment)?;
+        }
         let bytes_total = sealed.iter().map(|sealed| u64::from(sealed.bytes)).sum();
         let mut bytes_done = 0;
         for sealed in sealed {
@@ -146,7 +155,9 @@ impl Target {
                 let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()));
                 Ok::<_, Error>(len? > u64::from(sealed.bytes))
             };
-            let has_hint = if is_tail || (placed == Placed::Copied && has_more()?) {
+            // A restore does not carry the faults of a hint on either.
+            let is_own = is_tail || self.how == How::Restore;
+            let has_hint = if is_own || (placed == Placed::Copied && has_more()?) {
                 self.build_hint(manifest, sealed)?
             } else {
                 self.place(&**source, &hint, Until::End, &mut |_| ())? != Placed::Absent
@@ -326,6 +337,14 @@ fn look_at(storage: &dyn Storage, store: StoreId, how: How) -> Result<Option<Man
         return Err(refused(storage, reason));
     }
     Ok(Some(old))
+}
+
+/// Takes back what [`Target::publish`] has done, where it shows that it is not good.
+pub(super) fn take_back(storage: &dyn Storage) -> Result<()> {
+    mark_unfinished(storage)?;
+    let path = storage.path().join(MANIFEST_NAME);
+    storage.remove(MANIFEST_NAME).map_err(Error::io("remove", path.as_path()))?;
+    storage.sync_dir().map_err(Error::io("sync", storage.path()))
 }
 
 /// Lets everybody see that what comes is not whole yet, before any of it comes.

@@ -37,7 +37,7 @@ impl Log<'_> {
         index.keydir.for_each(|key, entry| {
             *live.entry(entry.location.segment).or_default() += u64::from(entry.location.length);
             if wrong.len() < FINDINGS_MAX
-                && let Some(reason) = self.disagreement(&index, key, &entry)
+                && let Some(reason) = self.disagreement(&index, key, &entry, now_ms)
             {
                 let location = entry.location;
                 wrong.push((location.segment, location.offset, location.length, reason));
@@ -70,7 +70,13 @@ impl Log<'_> {
     }
 
     /// What is wrong with an entry of the store, if anything is.
-    fn disagreement(&self, index: &Index, key: &[u8], entry: &KeyEntry) -> Option<String> {
+    fn disagreement(
+        &self,
+        index: &Index,
+        key: &[u8],
+        entry: &KeyEntry,
+        now_ms: u64,
+    ) -> Option<String> {
         if entry.seqno > self.seen {
             return None;
         }
@@ -78,7 +84,10 @@ impl Log<'_> {
         let Some(newest) = self.keydir.get(key) else {
             // Deleted since, as far as the store is concerned, if the log goes on further.
             let is_behind = index.visible < self.seen;
-            return (!is_behind).then(|| format!("the store has the key {name}, the log has not"));
+            // What has expired a writer's compaction may have taken out, and a reader not yet.
+            let may_be_gone = is_behind || is_expired(entry.expires_at_ms(), now_ms);
+            return (!may_be_gone)
+                .then(|| format!("the store has the key {name}, the log has not"));
         };
         if newest.seqno > index.visible {
             return None;

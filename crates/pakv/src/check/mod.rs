@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::{MANIFEST_NAME, OwnFile, SegmentId, SeqNo, StoreId, own_file};
 use crate::inspect::walk::LogFile;
-use crate::keydir::KeyDir;
+use crate::keydir::{KeyDir, KeyEntry};
 use crate::manifest;
 use crate::recovery::Loaded;
 use crate::storage::{OsStorage, PathKind, Storage};
@@ -497,11 +497,19 @@ impl<'a> Check<'a> {
 
 /// Tells which of the lost records were the newest of their keys.
 pub(crate) fn name_newest(findings: &mut [Finding], keydir: &KeyDir) {
-    for lost in findings.iter_mut().flat_map(|found| &mut found.records) {
-        lost.is_newest = match keydir.get(&lost.record.key) {
-            Some(newest) => newest.seqno == lost.record.seqno,
-            None => !lost.record.is_set(),
-        };
+    for found in findings {
+        let id = found.segment();
+        for lost in &mut found.records {
+            // A copy of it elsewhere may be whole.
+            let is_here = |newest: KeyEntry| {
+                u64::from(newest.location.offset) == lost.record.offset
+                    && id.is_none_or(|id| id == newest.location.segment)
+            };
+            lost.is_newest = match keydir.get(&lost.record.key) {
+                Some(newest) => newest.seqno == lost.record.seqno && is_here(newest),
+                None => !lost.record.is_set(),
+            };
+        }
     }
 }
 

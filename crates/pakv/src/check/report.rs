@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::format::{OwnFile, SegmentId, own_file};
 use crate::inspect::RecordInfo;
 
 /// What [`check`](crate::check) found. All sizes are bytes.
@@ -127,6 +128,14 @@ impl FindingKind {
 }
 
 impl Finding {
+    /// The segment that it is about, if it is about one's log.
+    pub(crate) fn segment(&self) -> Option<SegmentId> {
+        match own_file(self.path.file_name()?.to_str()?)? {
+            OwnFile::Log(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// The keys that are affected: those whose newest record is lost.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         let newest = self.records.iter().filter(|lost| lost.is_newest);

@@ -7,8 +7,9 @@
 //! - Before the manifest is replaced the active segment is synced: a record is left behind because
 //!   a newer one of its key was seen, and that one must not be lost where the older is gone
 //!   already.
-//! - A tombstone stays as long as a segment outside the inputs begins before it. So does an expired
-//!   set, as a tombstone of the same sequence number.
+//! - A tombstone stays as long as a segment outside the inputs begins before it that holds a set which
+//!   is garbage: it may be the one that the tombstone shadows. So does an expired set, as a tombstone
+//!   of the same sequence number.
 //! - The keydir moves by compare-and-swap on the record: what a user wrote meanwhile stays.
 //! - Memory is below 32 MiB, whatever the size of the store: a buffer to read, one to write, a hint
 //!   and the locations of a run's copies up to 12 MiB each, past which outputs are read again.
@@ -34,7 +35,7 @@ use crate::planted::{Bug, planted};
 use crate::segment::{may_lack_hint, rebuild_hint, visit_records};
 use crate::stats::{CompactionProgress, CompactionReport};
 
-use plan::{Plan, SegmentFacts, Space};
+use plan::{Plan, Policy, SegmentFacts, Space};
 pub(crate) use pressure::Pressure;
 use rewrite::{Copied, Output, Rewriter};
 use throttle::Throttle;
@@ -59,10 +60,7 @@ pub(crate) fn run_planned(
     core.check_writable()?;
     pressure::look(core, 0);
     match make_plan(core, resting) {
-        Plan::Nothing => {
-            core.pressure.release();
-            Ok(false)
-        }
+        Plan::Nothing => Ok(false),
         Plan::SealActive => {
             let sealed = core.seal_active()?;
             build_hints(core)?;
@@ -96,12 +94,15 @@ pub(crate) fn run_forced(
     if active_has_garbage {
         core.seal_active()?;
     }
-    build_hints(core)?;
+    // As in the background: compaction does not need them.
+    let hints = build_hints(core);
     let (sealed, _) = facts(core);
-    match plan::plan_forced(&sealed) {
+    let compacted = match plan::plan_forced(&sealed) {
         Plan::Compact(inputs) => run(core, &inputs, &mut Throttle::new(None), progress),
         Plan::Nothing | Plan::SealActive => Ok(CompactionReport::default()),
-    }
+    };
+    core.pressure.release();
+    compacted.and_then(|report| hints.map(|()| report))
 }
 
 /// Whether a rest would find something to do.
@@ -119,7 +120,9 @@ pub(crate) fn build_hints(core: &Core) -> Result<()> {
     core.check_writable()?;
     let store = core.catalog.lock().store;
     let mut result = Ok(());
-    while let Some(SegmentState { segment, first_record, bytes, .. }) = missing_hint(core) {
+    while !core.worker.is_stopping()
+        && let Some(SegmentState { segment, first_record, bytes, .. }) = missing_hint(core)
+    {
         let storage = Some(&*core.storage);
         let built = rebuild_hint(storage, store, &segment, first_record, bytes, |_| ());
         if let Some(state) = core.index.write().segments.get_mut(&segment.id) {
@@ -161,7 +164,11 @@ fn missing_hint(core: &Core) -> Option<SegmentState> {
 
 fn make_plan(core: &Core, resting: bool) -> Plan {
     match facts(core) {
-        (sealed, Some(active)) => plan::plan(&sealed, &active, &pressure::policy(core, resting)),
+        (sealed, Some(active)) => {
+            let policy = pressure::policy(core, resting);
+            let policy = Policy { may_seal: core.may_seal(active.bytes), ..policy };
+            plan::plan(&sealed, &active, &policy)
+        }
         (_, None) => Plan::Nothing,
     }
 }
@@ -238,8 +245,6 @@ fn run(
             Ok(report)
         }
         Err(error) => {
-            // Waiting would not help.
-            core.pressure.release();
             if matches!(error, Error::Closed) {
                 tracing::info!("compaction ends, the store is being closed");
             } else {
@@ -294,6 +299,9 @@ fn run_to_end(
 
 /// The commit point. Everything in `outputs` is durable already, but for the names of the files.
 fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> {
+    // Before the sync, so that no number is taken for given whose record a power cut may take. What
+    // was copied or left behind is older.
+    let next_seqno = core.index.read().visible + 1;
     if !planted(Bug::PublishWithoutActiveSync) {
         core.sync_active()?;
     }
@@ -306,7 +314,7 @@ fn publish(core: &Core, inputs: &[SegmentId], outputs: &[Output]) -> Result<()> 
     let mut next = catalog.clone();
     next.sealed.retain(|sealed| !inputs.contains(&sealed.segment));
     next.sealed.extend(outputs.iter().map(|output| output.sealed));
-    next.next_seqno = next.next_seqno.max(core.index.read().visible + 1);
+    next.next_seqno = next.next_seqno.max(next_seqno);
     manifest::replace(&*core.storage, &next)?;
     *catalog = next;
     let mut index = core.index.write();

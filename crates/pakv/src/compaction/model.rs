@@ -57,6 +57,7 @@ pub(crate) fn run(keys: usize, record_bytes: u64, hot: f64, factor: f64, volumes
         segment_bytes: bytes,
         segment_bytes_min: bytes / 200,
         resting: false,
+        may_seal: true,
     };
     let look_every = (keys / 500).max(1);
     let mut model = Model {

@@ -23,6 +23,12 @@ impl SegmentFacts {
         (self.bytes - self.header_bytes).saturating_sub(self.live_bytes)
     }
 
+    /// Whether a set in it is garbage: then a tombstone may shadow that. Where none is, every set is
+    /// the newest of its key, and no tombstone is newer.
+    fn has_garbage_sets(&self) -> bool {
+        self.garbage_bytes() > self.tombstone_bytes
+    }
+
     /// The bytes of its live keys and values, as near as the average record tells.
     fn user_bytes(&self) -> u64 {
         let frames = self.bytes - self.header_bytes;
@@ -45,6 +51,8 @@ pub(crate) struct Policy {
     pub(crate) segment_bytes_min: u64,
     /// Nobody writes: the time to get below the bound.
     pub(crate) resting: bool,
+    /// Whether the active segment may be sealed at its present size.
+    pub(crate) may_seal: bool,
 }
 
 /// What to do next.
@@ -189,7 +197,8 @@ pub(crate) fn plan(sealed: &[SegmentFacts], active: &SegmentFacts, policy: &Poli
     let in_active = pins.reclaimable(active);
     // With nothing in it to gain there is nothing to seal it for, whatever the options say.
     let worth_a_seal = (policy.min_garbage_bytes / 2).max(1);
-    if over_bound && as_f64(in_reach) < needed && in_active >= worth_a_seal {
+    let wants_seal = as_f64(in_reach) < needed && in_active >= worth_a_seal;
+    if over_bound && policy.may_seal && wants_seal {
         return Plan::SealActive;
     }
     let run_bytes = space.run_bytes(policy);
@@ -224,7 +233,7 @@ struct Pins {
 impl Pins {
     fn of<'a>(everyone: impl Iterator<Item = &'a SegmentFacts>) -> Self {
         let mut pins = Self { first: None, first_seqno: SeqNo::MAX, second_seqno: SeqNo::MAX };
-        for facts in everyone {
+        for facts in everyone.filter(|facts| facts.has_garbage_sets()) {
             if facts.seqnos.min < pins.first_seqno {
                 pins.second_seqno = pins.first_seqno;
                 (pins.first, pins.first_seqno) = (Some(facts.segment), facts.seqnos.min);
@@ -251,14 +260,15 @@ fn score(facts: &SegmentFacts, gain: u64, newest: SeqNo) -> f64 {
     (1.0 - u) * as_f64(age).sqrt().sqrt() / (1.0 + u)
 }
 
-/// Only pinned tombstones are left to gain: rewrites them together with everything that may be
-/// older, which costs the most and is done only where they make up a good part of the store.
+/// Only pinned tombstones are left to gain: rewrites them together with everything that pins them,
+/// which costs the most and is done only where they make up a good part of what has garbage.
 fn unpin<'a>(sealed: &'a [SegmentFacts], policy: &Policy) -> Vec<&'a SegmentFacts> {
+    let chosen = || sealed.iter().filter(|facts| facts.garbage_bytes() > 0);
     let tombstones: u64 = sealed.iter().map(|facts| facts.tombstone_bytes).sum();
-    let bytes: u64 = sealed.iter().map(|facts| facts.bytes).sum();
+    let bytes: u64 = chosen().map(|facts| facts.bytes).sum();
     let worth_it = tombstones >= policy.min_garbage_bytes
         && as_f64(tombstones) >= as_f64(bytes) * GARBAGE_SHARE_MIN;
-    if worth_it { sealed.iter().collect() } else { Vec::new() }
+    if worth_it { chosen().collect() } else { Vec::new() }
 }
 
 /// Puts small segments together: each is a file, a mapping and a line of the manifest.
@@ -268,22 +278,10 @@ fn plan_small(sealed: &[SegmentFacts], segment_bytes: u64) -> Plan {
     if small.len() >= SMALL_COUNT { ordered(small) } else { Plan::Nothing }
 }
 
-/// What `compact` rewrites when it is asked to: every sealed segment with garbage, and with
-/// tombstones among it everything that may be older than they are.
+/// What `compact` rewrites when it is asked to: every sealed segment with garbage. What its tombstones
+/// shadow is garbage too, and so among it.
 pub(crate) fn plan_forced(sealed: &[SegmentFacts]) -> Plan {
-    let mut chosen: Vec<&SegmentFacts> =
-        sealed.iter().filter(|facts| facts.garbage_bytes() > 0).collect();
-    let newest_tombstone = chosen
-        .iter()
-        .filter(|facts| facts.tombstone_bytes > 0)
-        .map(|facts| facts.seqnos.max)
-        .max()
-        .unwrap_or(0);
-    chosen = sealed
-        .iter()
-        .filter(|facts| facts.garbage_bytes() > 0 || facts.seqnos.min < newest_tombstone)
-        .collect();
-    ordered(chosen)
+    ordered(sealed.iter().filter(|facts| facts.garbage_bytes() > 0).collect())
 }
 
 fn ordered(mut chosen: Vec<&SegmentFacts>) -> Plan {
@@ -334,6 +332,7 @@ mod tests {
             segment_bytes: 64 * MIB,
             segment_bytes_min: MIB,
             resting: false,
+            may_seal: true,
         }
     }
 
@@ -391,15 +390,30 @@ mod tests {
 
     #[test]
     fn tombstones_that_an_older_segment_pins_are_no_gain_by_themselves() {
-        // Rewriting 2 alone could drop nothing; it is taken together with all that is older.
+        // Rewriting 2 alone could drop nothing; it is taken together with what it may shadow.
+        let clean = segment(0, 10 * MIB, 10 * MIB, 0, (1, 50));
         let sealed = [
-            segment(1, 10 * MIB, 10 * MIB, 0, (1, 100)),
+            clean,
+            segment(1, 10 * MIB, 10 * MIB - 1000, 0, (51, 100)),
             segment(2, 10 * MIB, 0, 10 * MIB, (101, 200)),
         ];
         let active = segment(3, 0, 0, 0, (201, 201));
         assert_eq!(plan(&sealed, &active, &policy()), compact(&[1, 2]));
-        let few = [sealed[0], segment(2, 10 * MIB, 10 * MIB - 1000, 1000, (101, 200))];
+        let few = [sealed[1], segment(2, 10 * MIB, 10 * MIB - 1000, 1000, (101, 200))];
         assert_eq!(plan(&few, &active, &policy()), Plan::Nothing);
+        // A segment in which all is live holds nothing that could be shadowed.
+        assert_eq!(plan(&[clean, sealed[2]], &active, &policy()), compact(&[2]));
+    }
+
+    /// Where sealed segments are very many the active one is not sealed early: a run that waited for it
+    /// was never made.
+    #[test]
+    fn where_no_seal_is_possible_what_is_sealed_is_compacted() {
+        let sealed = [segment(1, 10 * MIB, 6 * MIB, 0, (1, 100))];
+        let active = segment(2, 10 * MIB, MIB, 0, (101, 200));
+        assert_eq!(plan(&sealed, &active, &policy()), Plan::SealActive);
+        let no_seal = Policy { may_seal: false, ..policy() };
+        assert_eq!(plan(&sealed, &active, &no_seal), compact(&[1]));
     }
 
     #[test]
@@ -462,11 +476,11 @@ mod tests {
     #[test]
     fn a_forced_run_takes_all_garbage_and_what_its_tombstones_shadow() {
         let sealed = [
-            segment(1, MIB, MIB, 0, (1, 100)),
+            segment(1, MIB, MIB - 10, 0, (1, 100)),
             segment(2, MIB, MIB - 10, 10, (101, 200)),
             segment(3, MIB, MIB, 0, (201, 300)),
         ];
         assert_eq!(plan_forced(&sealed), compact(&[1, 2]));
-        assert_eq!(plan_forced(&sealed[..1]), Plan::Nothing);
+        assert_eq!(plan_forced(&sealed[2..]), Plan::Nothing);
     }
 }

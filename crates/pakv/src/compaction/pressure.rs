@@ -100,6 +100,7 @@ pub(crate) fn policy(core: &Core, resting: bool) -> Policy {
         segment_bytes: options.segment_bytes,
         segment_bytes_min: SEGMENT_BYTES_MIN,
         resting,
+        may_seal: true,
     }
 }
 
@@ -146,5 +147,26 @@ mod tests {
         let ahead = pressure.due_ns.load(Ordering::Relaxed)
             - u64::try_from(pressure.epoch.elapsed().as_nanos()).expect("a short while");
         assert!(ahead <= 10 * WAIT_MAX.as_nanos() as u64);
+    }
+
+    /// A brake that nobody takes off would hold all writes to a megabyte a second.
+    #[test]
+    fn a_compaction_that_was_asked_for_leaves_nobody_waiting() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = crate::Options::new()
+            .durability(crate::Durability::Buffered)
+            .background_compaction(false);
+        let db = options.open(dir.path()).expect("it opens");
+        for _ in 0..3_000 {
+            db.set("key", vec![b'.'; 1_000]).expect("set succeeds");
+        }
+        db.compact().expect("compact succeeds");
+        let delay = || db.core().pressure.delay_ns_per_kib.load(Ordering::Relaxed);
+        assert_eq!(delay(), 0);
+        for _ in 0..3_000 {
+            db.set("key", vec![b'.'; 1_000]).expect("set succeeds");
+        }
+        db.maintain().expect("maintain succeeds");
+        assert_eq!(delay(), 0);
     }
 }

@@ -55,8 +55,9 @@ enum Verdict {
 
 pub(crate) struct Rewriter<'a> {
     core: &'a Core,
-    /// The smallest sequence number in any live segment outside the inputs. A tombstone after it
-    /// may shadow a record there. Segments that are begun meanwhile hold only newer records.
+    /// The smallest sequence number in any segment outside the inputs in which a set is garbage, or
+    /// may be. A tombstone after it may shadow that. Segments that are begun meanwhile, and sets that
+    /// become garbage meanwhile, have only newer records to shadow them.
     outside_min: SeqNo,
     /// Bytes of log that have no hint, the inputs left out.
     hintless_bytes: u64,
@@ -93,7 +94,8 @@ impl<'a> Rewriter<'a> {
         let index = core.index.read();
         let outside =
             || index.segments.iter().filter(|(id, _)| !inputs.contains(id)).map(|(_, state)| state);
-        let outside_min = outside().map(|state| state.seqnos.min).min().unwrap_or(SeqNo::MAX);
+        let pins = outside().filter(|state| state.damaged || state.has_garbage_sets());
+        let outside_min = pins.map(|state| state.seqnos.min).min().unwrap_or(SeqNo::MAX);
         let hintless = outside().filter(|state| state.sealed && state.hint_bytes.is_none());
         let hintless_bytes = hintless.map(|state| u64::from(state.bytes)).sum();
         let bytes =

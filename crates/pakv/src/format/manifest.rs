@@ -28,7 +28,7 @@ pub(crate) struct Manifest {
 }
 
 /// What recovery and compaction must know of a sealed segment even if its hint is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct SealedSegment {
     pub(crate) segment: SegmentId,
     /// Its length; every byte was durable before the manifest that says so.

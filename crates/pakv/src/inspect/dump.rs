@@ -161,7 +161,8 @@ fn dump_file(path: &Path, visit: Visit<'_>) -> Result<()> {
     let mut start = [0; PREAMBLE_BYTES];
     let read = read_up_to(&*file, &mut start, 0).map_err(Error::io("read", path))?;
     let start = start.get(..read).unwrap_or_default();
-    let kind = kind_of(start, name).ok_or_else(|| invalid("it is no file of a store"))?;
+    let kind =
+        kind_of(start, name).ok_or_else(|| invalid("it is not a segment, hint or manifest"))?;
     match kind {
         FileKind::Log => dump_log(LogFile::over(file, path.to_path_buf())?, start, visit),
         FileKind::Hint => dump_hint(&file, path, start, visit),

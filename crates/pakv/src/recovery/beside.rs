@@ -5,10 +5,10 @@
 //! is found; what is given out is all of one manifest's sealed segments and its active one up to the
 //! end of a whole batch, which is a prefix of the order of writes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::load::{Gathered, Loaded, load_sealed, load_segment, open_listed};
+use super::load::{Gathered, Loaded, load_sealed, load_segment, open_sealed};
 use super::{finish, replay};
 use crate::core::Recovered;
 use crate::error::{Error, Result};
@@ -100,6 +100,10 @@ pub(crate) struct News {
     pub(crate) gone: Vec<SegmentId>,
 }
 
+/// Sealed segments that were read for [`News`]. Kept from try to try: a reader far behind a busy writer
+/// would come to no end.
+pub(crate) type Read = HashMap<SealedSegment, (SegmentState, Gathered)>;
+
 /// Reads what `catalog` lists and `known`, the state as of the manifest `old`, does not have.
 ///
 /// # Errors
@@ -109,6 +113,7 @@ pub(crate) fn whats_new(
     storage: &Arc<dyn Storage>,
     (old, catalog): (&Manifest, &Manifest),
     known: &[SegmentState],
+    read: &mut Read,
 ) -> Result<News> {
     let only_rose =
         old.next_segment <= catalog.next_segment && old.next_seqno <= catalog.next_seqno;
@@ -120,25 +125,29 @@ pub(crate) fn whats_new(
     if old != catalog {
         let listed = listed(catalog);
         news.gone = all_of(old).filter(|id| !listed.contains(id)).collect();
-        let was_sealed: HashSet<SegmentId> =
-            old.sealed.iter().map(|sealed| sealed.segment).collect();
-        for sealed in &catalog.sealed {
-            if was_sealed.contains(&sealed.segment) {
+        // As it was and not by its number alone: in a backup a sealed segment can become longer, where
+        // the store that it is of has appended to it since.
+        let was_sealed: HashSet<&SealedSegment> = old.sealed.iter().collect();
+        for sealed in catalog.sealed.iter().filter(|sealed| !was_sealed.contains(sealed)) {
+            if read.contains_key(sealed) {
                 continue;
             }
-            news.segments.push(match known(sealed.segment) {
+            let rest = match known(sealed.segment) {
                 Some(state) => rest_of_sealed(options, storage, catalog, sealed, state)?,
                 None => {
                     let loaded = load_segment(options, storage, catalog, sealed)?;
                     (loaded.state, loaded.gathered)
                 }
-            });
+            };
+            read.insert(*sealed, rest);
         }
     }
     if let Some(active) = catalog.active {
         let known = known(active.segment);
         news.segments.extend(replay::follow_active(storage, catalog, active, known)?);
     }
+    let sealed = catalog.sealed.iter().filter_map(|sealed| read.remove(sealed));
+    news.segments.extend(sealed);
     Ok(news)
 }
 
@@ -150,7 +159,10 @@ fn rest_of_sealed(
     sealed: &SealedSegment,
     known: &SegmentState,
 ) -> Result<(SegmentState, Gathered)> {
-    let (segment, first_record) = open_listed(storage, catalog, sealed.segment, false)?;
+    let (segment, first_record) = open_sealed(storage, catalog, sealed)?;
+    if segment.salt != known.segment.salt || sealed.bytes < known.bytes {
+        return Err(Error::Replaced { path: storage.path().to_path_buf() });
+    }
     let mut gathered = Gathered::default();
     visit_records(&segment, known.bytes, sealed.bytes, |entry| {
         gathered.add(entry);

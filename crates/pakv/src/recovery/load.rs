@@ -34,6 +34,15 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// Adds the records of a segment.
     pub(crate) fn add_all(&mut self, segment: SegmentId, gathered: &Gathered) {
+        self.add_each(segment, gathered, false);
+    }
+
+    /// Adds records that are lost: they shadow what is older, and a copy of one that is there stays.
+    pub(crate) fn add_lost(&mut self, segment: SegmentId, gathered: &Gathered) {
+        self.add_each(segment, gathered, true);
+    }
+
+    fn add_each(&mut self, segment: SegmentId, gathered: &Gathered, are_lost: bool) {
         if gathered.len() > 0 {
             self.keydir.begin_segment(segment, gathered.seqnos.min);
         }
@@ -43,15 +52,17 @@ impl Loaded {
             if index % FETCH_AHEAD == 0 {
                 self.keydir.fetch(ahead.by_ref().take(FETCH_AHEAD).map(|record| record.key));
             }
-            self.add(segment, &record);
+            self.add(segment, &record, are_lost);
         }
     }
 
-    fn add(&mut self, segment: SegmentId, record: &HintEntry<'_>) {
+    fn add(&mut self, segment: SegmentId, record: &HintEntry<'_>, is_lost: bool) {
         let HintEntry { offset, length, seqno, kind, key } = *record;
         self.newest_seqno = self.newest_seqno.max(seqno);
         // A record that is met again is the copy that compaction made: that one stays.
-        let must_stay = |other: SeqNo| other > seqno && !planted(Bug::ReplayByFileOrder);
+        let must_stay = |other: SeqNo| {
+            (other > seqno || is_lost && other == seqno) && !planted(Bug::ReplayByFileOrder)
+        };
         let tombstone =
             if self.tombstones.is_empty() { None } else { self.tombstones.get(key).copied() };
         if tombstone.is_some_and(must_stay) {
@@ -115,6 +126,14 @@ pub(crate) fn load_sealed(
     (loaded, report): (&mut Loaded, &mut RecoveryReport),
     progress: &mut dyn FnMut(OpenProgress),
 ) -> Result<()> {
+    // A backup's can become longer, and a record must not be added twice.
+    let is_other = |sealed: &SealedSegment| {
+        let known = loaded.segments.get(&sealed.segment);
+        known.is_some_and(|known| (known.bytes, known.records) != (sealed.bytes, sealed.records))
+    };
+    if catalog.sealed.iter().any(is_other) {
+        *loaded = Loaded::default();
+    }
     let is_new = |sealed: &&SealedSegment| !loaded.segments.contains_key(&sealed.segment);
     let wanted: Vec<&SealedSegment> = catalog.sealed.iter().filter(is_new).collect();
     let bytes_total = wanted.iter().map(|sealed| u64::from(sealed.bytes)).sum();
@@ -183,12 +202,7 @@ pub(crate) fn load_segment(
     sealed: &SealedSegment,
 ) -> Result<LoadedSegment> {
     let id = sealed.segment;
-    let (segment, first_record) = open_listed(storage, catalog, id, false)?;
-    let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()))?;
-    if len < u64::from(sealed.bytes) || sealed.bytes < first_record {
-        let reason = format!("the segment has {len} bytes and should have {}", sealed.bytes);
-        return Err(Error::corrupt(&segment.path, len, reason));
-    }
+    let (segment, first_record) = open_sealed(storage, catalog, sealed)?;
     let mut gathered = Gathered::default();
     let hint = load_hint(&**storage, catalog.store, id, sealed.bytes, |entry| {
         gathered.add(entry);
@@ -242,6 +256,21 @@ pub(crate) fn load_segment(
     Ok(LoadedSegment { state, gathered, rebuilt })
 }
 
+/// Opens a sealed segment that the manifest lists; that it is missing or too short is damage.
+pub(super) fn open_sealed(
+    storage: &Arc<dyn Storage>,
+    catalog: &Manifest,
+    sealed: &SealedSegment,
+) -> Result<(Segment, u32)> {
+    let (segment, first_record) = open_listed(storage, catalog, sealed.segment, false)?;
+    let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()))?;
+    if len < u64::from(sealed.bytes) || sealed.bytes < first_record {
+        let reason = format!("the segment has {len} bytes and should have {}", sealed.bytes);
+        return Err(Error::corrupt(&segment.path, len, reason));
+    }
+    Ok((segment, first_record))
+}
+
 /// Opens a segment that the manifest lists; that it is missing is damage.
 pub(crate) fn open_listed(
     storage: &Arc<dyn Storage>,
@@ -263,6 +292,9 @@ pub(crate) struct Gathered {
     records: Vec<Unkeyed>,
     pub(crate) seqnos: SeqNoRange,
     pub(crate) tombstone_bytes: u64,
+    /// Where the last record ends, and whether each begins where the one before ends or behind.
+    end: u32,
+    in_order: bool,
 }
 
 /// A record whose key stands in [`Gathered::keys`], behind that of the record before it.
@@ -281,6 +313,8 @@ impl Default for Gathered {
             records: Vec::new(),
             seqnos: SeqNoRange::EMPTY,
             tombstone_bytes: 0,
+            end: 0,
+            in_order: true,
         }
     }
 }
@@ -291,6 +325,8 @@ impl Gathered {
         self.keys.extend_from_slice(key);
         self.records.push(Unkeyed { key_bytes: key.len() as u32, offset, length, seqno, kind });
         self.seqnos.add(entry.seqno);
+        self.in_order &= self.end <= offset;
+        self.end = offset.saturating_add(length.max(1));
         if entry.kind == HintKind::Tombstone {
             self.tombstone_bytes += u64::from(entry.length);
         }
@@ -323,8 +359,11 @@ impl Gathered {
         Err(segment.corrupt(first_record, reason))
     }
 
+    /// Of a hint alone that could be forged: two records in one place would share what is kept by
+    /// place.
     fn agrees_with(&self, sealed: &SealedSegment) -> bool {
-        self.len() as u64 == u64::from(sealed.records)
+        self.in_order
+            && self.len() as u64 == u64::from(sealed.records)
             && (self.seqnos.min, self.seqnos.max) == (sealed.min_seqno, sealed.max_seqno)
     }
 }

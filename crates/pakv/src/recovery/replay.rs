@@ -88,7 +88,9 @@ pub(crate) fn follow_active(
     known: Option<&SegmentState>,
 ) -> Result<Option<(SegmentState, Gathered)>> {
     let reader = match known {
-        Some(state) => Reader::Following { from: state.bytes, newest: state.seqnos.max },
+        Some(SegmentState { segment, bytes, seqnos, .. }) => {
+            Reader::Following { from: *bytes, newest: seqnos.max, salt: segment.salt }
+        }
         None => Reader::Beside,
     };
     let mut report = RecoveryReport::default();
@@ -129,8 +131,9 @@ enum Reader {
     Owner,
     /// Somebody beside a writer who may be appending.
     Beside,
-    /// The same, who has read it up to `from` before, where the record `newest` ends.
-    Following { from: u32, newest: SeqNo },
+    /// The same, who has read it up to `from` before, where the record `newest` ends, and knows it by
+    /// its salt.
+    Following { from: u32, newest: SeqNo, salt: u32 },
 }
 
 fn replay(
@@ -151,7 +154,10 @@ fn replay(
         return Err(segment.corrupt(file_bytes, reason));
     }
     let (start, newest) = match reader {
-        Reader::Following { from, newest } => (from, newest),
+        Reader::Following { salt, .. } if salt != segment.salt => {
+            return Err(Error::Replaced { path: storage.path().to_path_buf() });
+        }
+        Reader::Following { from, newest, .. } => (from, newest),
         Reader::Owner | Reader::Beside => (first_record, 0),
     };
     if file_bytes < start {

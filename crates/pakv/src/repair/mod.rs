@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 pub use report::{RepairProgress, RepairReport};
 
-use crate::check::{SeqNos, check_is_store, name_newest};
+use crate::check::{FindingKind, SeqNos, check_is_store, name_newest};
 use crate::clock::{Clock, Expiry, SystemClock, is_expired};
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -171,7 +171,7 @@ impl<'a> Repair<'a> {
         // Behind all that is intact: a copy of the same record in another segment is as good.
         for (index, gathered) in &lost {
             if let Some(segment) = self.found.segments.get(*index) {
-                loaded.add_all(segment.id, gathered);
+                loaded.add_lost(segment.id, gathered);
             }
         }
         self.add_missing(&mut loaded);
@@ -181,18 +181,15 @@ impl<'a> Repair<'a> {
         Ok(keydir)
     }
 
-    /// What hints know of segments that are not there shadows what is older.
+    /// What hints know of segments that are not there, or are other ones, shadows what is older.
     fn add_missing(&self, loaded: &mut Loaded) {
         for found in &self.report.left_out {
-            if found.kind == crate::check::FindingKind::Missing {
+            if matches!(found.kind, FindingKind::Missing | FindingKind::Header)
+                && let Some(id) = found.segment()
+            {
                 let mut gathered = Gathered::default();
                 found.records.iter().for_each(|lost| gathered.add(&lost.record.hint_entry()));
-                let name = found.path.file_name().and_then(|name| name.to_str());
-                if let Some(crate::format::OwnFile::Log(id)) =
-                    name.and_then(crate::format::own_file)
-                {
-                    loaded.add_all(id, &gathered);
-                }
+                loaded.add_lost(id, &gathered);
             }
         }
     }
@@ -200,9 +197,9 @@ impl<'a> Repair<'a> {
     fn doubt(&mut self, unknown: u64, has_copies: bool) {
         if unknown > 0 {
             self.report.doubts.push(format!(
-                "damage that no hint covers, in this number of segments: {unknown}. What stood \
-                 there is not known: a key that was overwritten or deleted there has its value \
-                 from before"
+                "no hint covers the damage in {unknown} of the segments, so that what stood there is \
+                 not known: a key that was overwritten or deleted there may have come over with \
+                 its value from before"
             ));
         }
         if !self.found.has_manifest {

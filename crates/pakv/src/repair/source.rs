@@ -144,21 +144,19 @@ impl Source {
         self.orphans = orphans.map(|name| (*name).to_string()).collect();
         for log in logs {
             let Some((sealed, synced)) = listed.remove(&log.id) else { continue };
-            self.take(&log, sealed, synced);
+            self.take(storage, &log, sealed, synced);
         }
-        let told: HashSet<PathBuf> = self.left_out.iter().map(|found| found.path.clone()).collect();
         let mut missing: Vec<_> = listed.into_iter().collect();
         missing.sort_unstable_by_key(|(id, _)| *id);
         for (id, (sealed, synced)) in missing {
             let name = id.log_name();
             let path = storage.path().join(&name);
             // One that is there and cannot be opened was told of.
-            if told.contains(&path) {
-                self.unknown += 1;
-                continue;
-            }
-            let reason = "the manifest lists this segment and it is not there";
-            let found = whole_file(&path, synced.into(), FindingKind::Missing, reason);
+            let told = self.left_out.iter().position(|found| found.path == path);
+            let found = told.map(|told| self.left_out.remove(told)).unwrap_or_else(|| {
+                let reason = "the manifest lists this segment and it is not there";
+                whole_file(&path, synced.into(), FindingKind::Missing, reason)
+            });
             let segment_bytes = sealed.map(|sealed| sealed.bytes);
             if names.binary_search(&id.hint_name().as_str()).is_ok() {
                 self.miss(storage, id, segment_bytes, found);
@@ -182,7 +180,7 @@ impl Source {
             }
         }
         for log in logs {
-            self.take(&log, None, 0);
+            self.take(storage, &log, None, 0);
         }
     }
 
@@ -203,15 +201,26 @@ impl Source {
     }
 
     /// Takes a segment unless its header says that it is another.
-    fn take(&mut self, log: &Found, sealed: Option<SealedSegment>, synced: u32) {
+    fn take(
+        &mut self,
+        storage: &dyn Storage,
+        log: &Found,
+        sealed: Option<SealedSegment>,
+        synced: u32,
+    ) {
         let is_other = log.header.as_ref().is_some_and(|header| {
             header.segment != log.id || self.store.is_some_and(|store| store != header.store)
         });
         if is_other {
             let reason = "it belongs to another store or place";
-            let bytes = log.bytes.into();
-            self.left_out.push(whole_file(&log.path, bytes, FindingKind::Header, reason));
-            self.unknown += u64::from(self.has_manifest);
+            let found = whole_file(&log.path, log.bytes.into(), FindingKind::Header, reason);
+            if self.has_manifest {
+                // The hint may be of the one that ought to be there.
+                let segment_bytes = sealed.map(|sealed| sealed.bytes);
+                self.miss(storage, log.id, segment_bytes, found);
+            } else {
+                self.left_out.push(found);
+            }
         } else {
             let end = sealed.map_or(u32::MAX, |sealed| sealed.bytes);
             self.segments.push(Segment { id: log.id, bytes: log.bytes, end, synced, sealed });

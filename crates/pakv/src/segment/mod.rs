@@ -100,7 +100,12 @@ impl Segment {
         let salt = fresh_salt(store, id);
         let start = encode_segment_start(store, id, salt).map_err(encode_error)?;
         let file = storage.create(&name).map_err(Error::io("create", path.as_path()))?;
-        write_all_at(&*file, &start, 0).map_err(Error::io("write to", path.as_path()))?;
+        write_all_at(&*file, &start, 0)
+            .inspect_err(|_| {
+                // Nobody else would: there is no segment that could be retired.
+                let _ = storage.remove(&name);
+            })
+            .map_err(Error::io("write to", path.as_path()))?;
         let first_record = u32::try_from(start.len()).unwrap_or(u32::MAX);
         Ok((Self::new(storage, id, salt, file), first_record))
     }
@@ -350,8 +355,9 @@ impl Drop for Files {
     fn drop(&mut self) {
         if *self.retired.get_mut() {
             // What cannot be removed now is an orphan, and goes at the next open.
-            let _ = remove_if_there(&*self.storage, &self.id.log_name());
+            // The hint first: alone it would tell of a segment that is missing.
             let _ = remove_if_there(&*self.storage, &self.id.hint_name());
+            let _ = remove_if_there(&*self.storage, &self.id.log_name());
         }
     }
 }

@@ -18,12 +18,28 @@ use crate::planted::{Bug, planted};
 pub(crate) fn replace_file(
     storage: &dyn Storage,
     name: &str,
-    mut content: impl FnMut() -> Result<Option<Vec<u8>>>,
+    content: impl FnMut() -> Result<Option<Vec<u8>>>,
 ) -> Result<u64> {
     let temporary = format!("{name}{TEMPORARY_SUFFIX}");
     let path = storage.path().join(&temporary);
     remove_if_there(storage, &temporary).map_err(Error::io("remove", path.as_path()))?;
-    let file = storage.create(&temporary).map_err(Error::io("create", path.as_path()))?;
+    let len = write(storage, &temporary, content).inspect_err(|_| {
+        // A disk that was too full for it is fuller by what there is of it.
+        let _ = storage.remove(&temporary);
+    })?;
+    storage.rename(&temporary, name).map_err(Error::io("rename", path.as_path()))?;
+    storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
+    Ok(len)
+}
+
+/// Writes a new file, synced; returns its length.
+fn write(
+    storage: &dyn Storage,
+    name: &str,
+    mut content: impl FnMut() -> Result<Option<Vec<u8>>>,
+) -> Result<u64> {
+    let path = storage.path().join(name);
+    let file = storage.create(name).map_err(Error::io("create", path.as_path()))?;
     let mut len = 0;
     while let Some(piece) = content()? {
         write_all_at(&*file, &piece, len).map_err(Error::io("write to", path.as_path()))?;
@@ -32,8 +48,6 @@ pub(crate) fn replace_file(
     if !planted(Bug::NoSyncBeforeRename) {
         file.sync().map_err(Error::io("sync", path.as_path()))?;
     }
-    storage.rename(&temporary, name).map_err(Error::io("rename", path.as_path()))?;
-    storage.sync_dir().map_err(Error::io("sync", storage.path()))?;
     Ok(len)
 }
 

@@ -346,6 +346,51 @@ fn a_backup_of_another_past_is_left_alone() -> Result<()> {
     db.close()
 }
 
+/// The same where both have no segment number in common that could tell them apart.
+#[test]
+fn a_backup_of_another_past_is_known_by_the_numbers_of_its_segments_too() -> Result<()> {
+    let (dir, old, new) = (files::scratch(), files::scratch(), files::scratch());
+    let options = Options::new().background_compaction(false);
+    let db = options.clone().open(dir.path())?;
+    write(&db, 1)?;
+    db.backup(old.path())?;
+    for number in 2..6 {
+        write(&db, number)?;
+        write(&db, number)?;
+        db.compact()?;
+    }
+    db.backup(new.path())?;
+    db.close()?;
+    let (back, before) = (files::scratch(), picture(new.path()));
+    backup::restore(old.path(), back.path(), |_| ())?;
+    let db = options.open(back.path())?;
+    (2..50).try_for_each(|number| write(&db, number))?;
+    assert_refused(db.backup(new.path()), new.path(), &before, "different ways");
+    db.close()
+}
+
+/// A hint holds nothing that its segment does not, so a damaged one costs nobody a backup.
+#[test]
+fn a_restore_makes_hints_of_its_own() -> Result<()> {
+    let fixture = Fixture::new();
+    fixture.backup()?;
+    let hints = files::names(&fixture.path(), ".hint");
+    assert!(hints.len() > 2, "{hints:?}");
+    for name in hints {
+        let path = fixture.path().join(name);
+        let mut bytes = files::read(&path);
+        *bytes.last_mut().expect("it is not empty") ^= 1;
+        // Not through the second name that the store has for it.
+        fs::remove_file(&path).expect("it goes");
+        files::write(&path, bytes);
+    }
+    let back = files::scratch();
+    backup::restore(fixture.path(), back.path(), |_| ())?;
+    assert_sound(back.path());
+    assert_eq!(assert_is_a_prefix(back.path()), 100);
+    Ok(())
+}
+
 #[test]
 fn an_unfinished_first_backup_says_so_and_is_made_again() -> Result<()> {
     let fixture = Fixture::new();
@@ -482,5 +527,26 @@ fn a_damaged_backup_is_not_restored() -> Result<()> {
         fs::remove_file(path).expect("it goes");
         fs::write(path, whole).expect("it is written");
     }
+    Ok(())
+}
+
+/// In a backup a segment that was sealed as long as the store's active one was then becomes longer by the
+/// next backup, under its number.
+#[test]
+fn a_reader_of_a_backup_moves_on_with_it() -> Result<()> {
+    let mut fixture = Fixture::new();
+    fixture.backup()?;
+    let reader = open_to_read(&fixture.path());
+    assert_eq!(contents(&reader), replay(100));
+    for more in [1, 2, 60] {
+        fixture.write(more);
+        let report = fixture.backup()?;
+        assert_eq!(reader.refresh()?, report.seqno, "after {} steps", fixture.steps);
+        assert_eq!(contents(&reader), replay(fixture.steps), "after {} steps", fixture.steps);
+    }
+    fixture.store.db().compact()?;
+    fixture.backup()?;
+    reader.refresh()?;
+    assert_eq!(contents(&reader), replay(fixture.steps), "after a compaction");
     Ok(())
 }

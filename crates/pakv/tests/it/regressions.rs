@@ -113,6 +113,8 @@ fn tombstones_that_a_damaged_segment_pins_are_not_rewritten_for_ever() {
         let key = format!("x{round}");
         db.set(&key, "soon").and_then(|()| db.delete(&key)).expect("it sets and deletes");
     }
+    // So that there is something in the oldest to compact it for, and for tombstones to shadow.
+    db.set("a", "again").expect("it sets");
     let oldest = dir.path().join("0000000001.log");
     let at = files::position(&oldest, b"....").expect("its first value");
     files::flip(&oldest, at, 1);
@@ -153,4 +155,41 @@ fn a_torn_tail_of_small_numbers_is_searched_in_no_time() {
     assert!(db.recovery().bytes_cut > 8 << 20, "{:?}", db.recovery());
     assert_eq!(db.get("before").expect("it reads").as_deref(), Some(&b"1"[..]));
     assert_eq!(db.get("numbers").expect("it reads"), None);
+}
+
+/// A queue beside data that nobody touches: each tombstone was kept for the sake of the old segments,
+/// though nothing in those was garbage, until all of the store was rewritten in one run, which took as much
+/// disk again as the store.
+#[test]
+fn tombstones_do_not_wait_for_segments_in_which_all_is_live() {
+    let dir = files::scratch();
+    let options = Options::new().segment_bytes(16 * 1024).background_compaction(false);
+    let options = options.compaction_min_garbage(16 * 1024).durability(Durability::Buffered);
+    let db = options.open(dir.path()).expect("it opens");
+    for index in 0..1_000 {
+        db.set(format!("static/{index:04}"), vec![b'.'; 200]).expect("set succeeds");
+    }
+    let full = db.stats().expect("stats succeed");
+    let sealed = full.segments.iter().filter(|segment| !segment.active);
+    let untouched: Vec<u32> = sealed.map(|segment| segment.segment).collect();
+    for index in 0..20_000 {
+        db.set(format!("queue/{index:05}"), "job").expect("set succeeds");
+        db.delete(format!("queue/{index:05}")).expect("delete succeeds");
+        if index % 100 == 0 {
+            db.maintain().expect("maintain succeeds");
+            let stats = db.stats().expect("stats succeed");
+            assert!(stats.disk_bytes() < full.disk_bytes() * 3 / 2, "at {index}: {stats:?}");
+        }
+    }
+    let after = db.stats().expect("stats succeed");
+    let numbers: Vec<u32> = after.segments.iter().map(|segment| segment.segment).collect();
+    assert!(untouched.iter().all(|id| numbers.contains(id)), "{untouched:?} and {numbers:?}");
+    db.compact().expect("compact succeeds");
+    let tombstones = |stats: &pakv::Stats| -> u64 {
+        stats.segments.iter().map(|segment| segment.tombstone_bytes).sum()
+    };
+    assert_eq!(tombstones(&db.stats().expect("stats succeed")), 0);
+    drop(db);
+    let report = pakv::check(dir.path()).expect("a check runs");
+    assert_eq!((report.findings, report.keys), (Vec::new(), 1_000));
 }

@@ -201,3 +201,30 @@ fn a_snapshot_does_not_survive_as_anything_on_disk() {
     // Compares files and contents.
     store.reopen(Reopen::Kill);
 }
+
+/// Whoever still reads a segment that compaction has replaced removes its files, but not behind a close:
+/// the directory may be another store's by then.
+#[test]
+fn what_a_snapshot_held_is_not_removed_behind_a_close() {
+    let dir = files::scratch();
+    let options = Options::new().segment_bytes(1024).background_compaction(false);
+    let db = options.clone().open(dir.path()).expect("it opens");
+    for index in 0..40 {
+        db.set(format!("key{index:02}"), vec![b'o'; 50]).expect("set succeeds");
+    }
+    let mut scan = db.scan().expect("a scan begins");
+    let entry = scan.next().expect("there are keys");
+    drop(scan);
+    for index in 0..40 {
+        db.delete(format!("key{index:02}")).expect("delete succeeds");
+    }
+    db.compact().expect("compact succeeds");
+    db.close().expect("close succeeds");
+    let held = files::names(dir.path(), ".log");
+    assert!(held.len() > 1, "the entry holds segments");
+    assert_eq!(entry.value().expect("it can be read"), vec![b'o'; 50]);
+    drop(entry);
+    assert_eq!(files::names(dir.path(), ".log"), held, "the files of who comes next");
+    drop(options.open(dir.path()).expect("it opens"));
+    assert!(files::names(dir.path(), ".log").len() < held.len(), "the next open removes orphans");
+}

@@ -243,3 +243,31 @@ fn the_system_clock_counts_too() {
     }
     assert!(db.contains("there").expect("contains succeeds"), "an hour has not passed");
 }
+
+/// A scan takes entries a page at a time, and who asks for them may take his time.
+#[test]
+fn a_scan_gives_nothing_that_has_expired_since_it_began() {
+    let mut store = TestStore::new();
+    let (db, clock) = (store.db(), store.clock());
+    for index in 0..10 {
+        let after = Expiry::After(ms(if index % 2 == 0 { 5 } else { 50 }));
+        db.set_with_expiry(format!("key{index}"), "v", after).expect("set succeeds");
+    }
+    let key = |entry: pakv::Entry| String::from_utf8(entry.key().to_vec()).expect("text");
+    let mut scan = db.scan().expect("a scan begins");
+    let mut transaction = db.transaction().expect("a transaction opens");
+    transaction.set("key10", "v");
+    let mut in_transaction = transaction.scan_range::<&[u8]>(..);
+    assert_eq!(scan.next().map(key), Some("key0".to_string()));
+    assert!(in_transaction.next().is_some());
+    clock.set_ms(clock.now_ms() + 5);
+    assert_eq!(scan.next_back().map(key), Some("key9".to_string()));
+    assert_eq!(scan.map(key).collect::<Vec<_>>(), ["key1", "key3", "key5", "key7"]);
+    let text = |pair: pakv::Result<(Vec<u8>, Vec<u8>)>| {
+        String::from_utf8(pair.expect("a value can be read").0).expect("text")
+    };
+    let rest: Vec<_> = in_transaction.map(text).collect();
+    assert_eq!(rest, ["key1", "key10", "key3", "key5", "key7", "key9"]);
+    transaction.rollback();
+    store.adopt();
+}

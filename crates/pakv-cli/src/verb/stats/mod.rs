@@ -66,7 +66,7 @@ fn summary(stats: &Stats) -> String {
         "keys",
         match stats.expiring_keys {
             0 => count(stats.keys),
-            expiring => format!("{}, {} expire", count(stats.keys), count(expiring)),
+            expiring => format!("{} ({} with an expiry)", count(stats.keys), count(expiring)),
         },
     );
     line("live", size(stats.live_bytes));

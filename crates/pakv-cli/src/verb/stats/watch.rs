@@ -19,6 +19,10 @@ const HEAD_EVERY: u64 = 20;
 
 /// Goes on until the process is ended or the reader of its output has gone.
 pub(super) fn run(cx: &mut Context, form: Form) -> Result<Exit, Failure> {
+    if cx.is_shell() {
+        return Err(Failure::usage("a line of the shell cannot go on for ever")
+            .with_hint("run `pakv stats --watch` beside the shell"));
+    }
     let store = cx.reader()?;
     let mut last: Option<(Instant, u64)> = None;
     // How many lines of a terminal are to be written over.

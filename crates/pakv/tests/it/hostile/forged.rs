@@ -106,8 +106,8 @@ const HINTS: [Forgery; 16] = [
     }),
 ];
 
-/// A hint that gives a key the place of an older record of the same key: a get read that record,
-/// found the key that it looked for and gave the old value. It now looks at the sequence number too.
+/// A hint that gives a key the older of its two records: a get read that record, found the key that it
+/// looked for and gave the old value. It now looks at the sequence number too.
 #[test]
 fn a_hint_that_points_at_an_older_record_of_the_key() {
     let history = crate::history::History::new(&options().segment_bytes(2048));
@@ -120,9 +120,9 @@ fn a_hint_that_points_at_an_older_record_of_the_key() {
     let dir = history.dir.path();
     let segment = Manifest::of(dir).sealed[0].segment;
     let mut hint = Hint::of(dir, segment);
-    let (old, new) = (hint.entries[0].clone(), &mut hint.entries[1]);
+    let (old, new) = (hint.entries[0].clone(), hint.entries[1].clone());
     assert_eq!((&old.key, old.length), (&new.key, new.length), "two records of a key");
-    new.offset = old.offset;
+    (hint.entries[0].seqno, hint.entries[1].seqno) = (new.seqno, old.seqno);
     hint.put(dir);
     for method in [FileAccess::Mapped, FileAccess::Positional] {
         let db = options().file_access(method).open(dir).expect("a hint stops no open");
@@ -135,6 +135,28 @@ fn a_hint_that_points_at_an_older_record_of_the_key() {
             other => panic!("neither the old value nor the new: {other:?}"),
         }
     }
+}
+
+/// Expiries are kept by place: where two keys shared one, a write to the one took the other's expiry,
+/// and the sweep then took the other's next value.
+#[test]
+fn a_hint_that_puts_two_keys_that_expire_in_one_place() {
+    let history = crate::history::History::new(&options().segment_bytes(2048));
+    let db = history.db;
+    let in_an_hour = pakv::Expiry::After(std::time::Duration::from_secs(3600));
+    for key in ["first", "other"] {
+        db.set_with_expiry(key, "value", in_an_hour).expect("set succeeds");
+    }
+    db.set("large", vec![b'.'; 2048]).expect("set succeeds");
+    db.close().expect("close succeeds");
+    let dir = history.dir.path();
+    let segment = Manifest::of(dir).sealed[0].segment;
+    let mut hint = Hint::of(dir, segment);
+    hint.entries[1].offset = hint.entries[0].offset;
+    hint.put(dir);
+    let db = options().open(dir).expect("a hint stops no open");
+    assert_eq!(db.recovery().hints_rebuilt, 1, "two records cannot stand in one place");
+    assert_eq!(db.get("other").expect("get succeeds"), Some(b"value".to_vec()));
 }
 
 /// A hint that lies about where records are. It is built again where the lie shows; where it does
