@@ -41,6 +41,7 @@ pub(crate) fn describe(dir: &Path) -> Vec<Setting> {
         setting("file system", file_system(dir).unwrap_or_default()),
         setting("compiler", output("rustc", &["--version"])),
         setting("pakv", library()),
+        setting("bench", bench()),
         setting("peers", versions()),
         setting("load before the run", read("/proc/loadavg")),
     ]
@@ -56,6 +57,15 @@ fn library() -> String {
     let mut hash = DefaultHasher::new();
     changes.hash(&mut hash);
     format!("crates/pakv is tree {tree} with changes {:08x}", hash.finish() as u32)
+}
+
+/// What is measured and how: figures of different works or adapters do not belong into one table.
+fn bench() -> String {
+    let tree = |of: &str| {
+        let name = format!("HEAD:./src/{of}");
+        output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", &name])
+    };
+    format!("works are tree {}, adapters are tree {}", tree("work"), tree("engine"))
 }
 
 fn read(file: &str) -> String {

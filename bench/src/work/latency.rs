@@ -25,7 +25,7 @@ const LOOKS_PER_WINDOW: u32 = 40;
 /// Windows of either state that say enough.
 const ENOUGH: usize = 20;
 /// So often the store rests and is watched again for more of them.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 2;
 /// Bytes a second that the pace does not exceed with long values: the disk is not what is measured.
 const PACE_BYTES: u64 = 16 << 20;
 
@@ -54,14 +54,14 @@ pub(super) fn run(job: &Job, out: &mut Figures) -> Result<()> {
     engine.close()
 }
 
-/// Gets and sets at the pace, for twice as many windows as say enough of one state.
+/// Gets and sets at the pace, for half as many windows again as say enough of one state.
 fn watch(job: &Job, engine: &dyn Engine, seen: &mut Seen, out: &mut Figures) -> Result<()> {
     let paced = [Paced::new(job), Paced::new(job)];
     let (compacting, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| read(job, engine, &paced[0], (&compacting, &stop)));
         let writer = scope.spawn(|| write(job, engine, &paced[1], (&compacting, &stop)));
-        let watched = (0..2 * ENOUGH).try_for_each(|_| {
+        let watched = (0..ENOUGH + ENOUGH / 2).try_for_each(|_| {
             if reader.is_finished() || writer.is_finished() || job.disk_is_full() {
                 return Ok(());
             }
