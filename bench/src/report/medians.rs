@@ -148,7 +148,7 @@ impl Section<'_> {
                 .and_then(|kind| Some((self.ratio(row, kind)?, kind)))
                 .map(|(ratio, kind)| judge(ratio <= goal, times(ratio, kind))),
             Goal::AtMost(limit) | Goal::AtMostAim(limit, _) => {
-                self.value(row, Kind::Pakv).map(|value| judge(value <= limit, row.unit.show(value)))
+                self.value(row, Kind::Pakv).map(|value| judge(value <= limit, row.show(value)))
             }
         };
         match (measured, self.failure(row, Kind::Pakv)) {

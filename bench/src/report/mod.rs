@@ -162,12 +162,12 @@ fn cell(section: &Section<'_>, row: &Row, kind: Kind) -> String {
     let mark = if section.let_off_after(row, kind).is_some() { "\\*" } else { "" };
     match section.value(row, kind) {
         None => NOTHING.to_string(),
-        Some(value) if kind == Kind::Pakv => format!("**{}**{mark}", row.unit.show(value)),
+        Some(value) if kind == Kind::Pakv => format!("**{}**{mark}", row.show(value)),
         Some(value) => {
             let digits = |ratio: f64| if ratio < 100.0 { 2 } else { 0 };
             let ratio = section.ratio(row, kind);
             let ratio = ratio.map(|ratio| format!(" ({ratio:.*})", digits(ratio)));
-            format!("{}{}{mark}", row.unit.show(value), ratio.unwrap_or_default())
+            format!("{}{}{mark}", row.show(value), ratio.unwrap_or_default())
         }
     }
 }

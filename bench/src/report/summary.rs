@@ -29,7 +29,7 @@ pub(super) fn write(page: &mut String, sections: &[Section<'_>]) -> Result<()> {
             Verdict::Unknown => ("–".into(), "**not measured**"),
         };
         let own = section.and_then(|section| section.value(&promise.row, Kind::Pakv));
-        let own = own.map_or("–".into(), |value| promise.row.unit.show(value));
+        let own = own.map_or("–".into(), |value| promise.row.show(value));
         let peer = section.and_then(|section| peer(section, promise)).unwrap_or("–".into());
         let at = format!("{}, {}", count(promise.at.0), bytes(promise.at.1));
         let (title, goal) = (promise.title, goal(promise));
@@ -47,11 +47,11 @@ fn peer(section: &Section<'_>, promise: &Promise) -> Option<String> {
         _ => section.best(&promise.row)?.1,
     };
     let value = section.value(&promise.row, kind)?;
-    Some(format!("{} {}", kind.name(), promise.row.unit.show(value)))
+    Some(format!("{} {}", kind.name(), promise.row.show(value)))
 }
 
 fn goal(promise: &Promise) -> String {
-    let show = |limit| promise.row.unit.show(limit);
+    let show = |limit| promise.row.show(limit);
     match promise.goal {
         Goal::TimesBest(goal) => format!("≥ {goal} × the best"),
         Goal::TimesOf(name, goal) => format!("≥ {goal} × {}", name_of(name)),

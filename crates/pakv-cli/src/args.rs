@@ -362,9 +362,9 @@ pub(crate) struct RangeArgs {
 ///
 /// One line each: key, tab, value. In a pipe or file the bytes are exact, so a value with a newline
 /// spans lines; on a terminal, control characters, backslashes and bytes that are not UTF-8 are
-/// escaped (\n, \t, \\, \xNN), and `--output raw` prints exact bytes there too. With `--output
-/// json`: an object a line, as `export` writes it. Keys are ordered by their bytes. The range is
-/// half-open: --from is in it, --to is not.
+/// escaped (\n, \t, \\, \xNN), and `--output raw` prints exact bytes there too. The shell takes a key
+/// as it is shown, in double quotes. With `--output json`: an object a line, as `export` writes it.
+/// Keys are ordered by their bytes. The range is half-open: --from is in it, --to is not.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

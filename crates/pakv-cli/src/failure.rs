@@ -49,10 +49,10 @@ impl Failure {
     pub(crate) fn of_clap(error: &clap::Error, otherwise: &str) -> Self {
         let text = error.to_string();
         let first = text.lines().map(str::trim).take_while(|line| !line.is_empty());
-        let message = first.collect::<Vec<_>>().join(" ");
+        let message = in_our_words(&first.collect::<Vec<_>>().join(" "));
         let find = |label| text.lines().find_map(|line| line.trim().strip_prefix(label));
         let hint = match (find("tip: "), error.kind()) {
-            (Some(tip), _) => Some(tip.to_string()),
+            (Some(tip), _) => Some(in_our_words(tip)),
             (None, ErrorKind::InvalidSubcommand) => {
                 let near = verb_near(error).map(|verb| format!("a similar verb exists: '{verb}'"));
                 Some(near.unwrap_or_else(|| otherwise.to_string()))
@@ -272,6 +272,11 @@ fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
     }
 }
 
+/// What clap calls a subcommand is a verb everywhere else.
+fn in_our_words(text: &str) -> String {
+    text.replace("subcommand", "verb")
+}
+
 /// The verb that was meant, by one slip of the fingers: clap, which goes by how many letters are in
 /// their places, knows none for `gte`.
 fn verb_near(error: &clap::Error) -> Option<String> {
@@ -307,7 +312,7 @@ mod tests {
             assert!(!failure.message.contains('\n') && !failure.message.starts_with("error"));
             failure.hint.unwrap()
         };
-        assert_eq!(hint(&["expotr"]), "some similar subcommands exist: 'expire', 'export'");
+        assert_eq!(hint(&["expotr"]), "some similar verbs exist: 'expire', 'export'");
         assert_eq!(hint(&["get"]), "usage: get <KEY>; --help tells more");
         assert_eq!(hint(&["gte"]), "a similar verb exists: 'get'");
         assert_eq!(hint(&["nonsense"]), "otherwise");

@@ -40,7 +40,7 @@ pub(super) fn restore(cx: &mut Context, args: &RestoreArgs) -> Result<Exit, Fail
         let RestoreReport { seqno, bytes, keys, duration, .. } = report;
         writeln!(
             cx.out,
-            "{} is a store as of write {}: {}, every one of them read; {} copied and verified in \
+            "{} is a store as of sequence number {}: {}, every one of them read; {} copied and verified in \
              {duration:.1?}",
             args.dir.display(),
             count(seqno),
@@ -67,7 +67,7 @@ fn backup_text(dir: &Path, report: &BackupReport) -> String {
     .collect();
     let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
     format!(
-        "{} holds the store as of write {}: {}{parts}, {}, of which {} copied, in {:.1?}",
+        "{} holds the store as of sequence number {}: {}{parts}, {}, of which {} copied, in {:.1?}",
         dir.display(),
         count(report.seqno),
         counted(report.segments, "segment"),

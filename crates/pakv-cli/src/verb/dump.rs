@@ -74,13 +74,13 @@ fn to_json(part: &Part) -> JsonLine {
         What::Manifest { store, next_segment, next_seqno } => line
             .field("store", hex(store))
             .field("next_segment", next_segment)
-            .field("next_sequence", next_seqno),
+            .field("next_seqno", next_seqno),
         What::Sealed { segment, bytes, records, min_seqno, max_seqno } => line
             .field("segment", segment)
             .field("bytes", bytes)
             .field("records", records)
-            .field("min_sequence", min_seqno)
-            .field("max_sequence", max_seqno),
+            .field("min_seqno", min_seqno)
+            .field("max_seqno", max_seqno),
         What::Active { segment, synced_bytes } => {
             line.field("segment", segment).field("synced_bytes", synced_bytes)
         }
@@ -90,7 +90,7 @@ fn to_json(part: &Part) -> JsonLine {
 }
 
 fn record_json(line: JsonLine, record: &inspect::RecordInfo) -> JsonLine {
-    line.field("sequence", record.seqno).expiry(record.expires_at_ms).bytes("key", &record.key)
+    line.field("seqno", record.seqno).expiry(record.expires_at_ms).bytes("key", &record.key)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -98,8 +98,7 @@ impl Target {
         let sealed = &view.manifest.sealed;
         // Before any of them is put in place: what is refused stays as it is.
         for sealed in sealed.iter().filter(|sealed| self.old.contains_key(&sealed.segment)) {
-            let (segment, _) =
-                recovery::open_listed(source, &view.manifest, sealed.segment, false)?;
+            let (segment, _) = recovery::open_sealed(source, &view.manifest, sealed)?;
             self.is_kept(&view.manifest, sealed, &segment)?;
         }
         let bytes_total = sealed.iter().map(|sealed| u64::from(sealed.bytes)).sum();
@@ -128,7 +127,7 @@ impl Target {
             return Ok(());
         }
         let id = sealed.segment;
-        let (segment, first_record) = recovery::open_listed(source, manifest, id, false)?;
+        let (segment, first_record) = recovery::open_sealed(source, manifest, sealed)?;
         let hint = id.hint_name();
         if self.is_kept(manifest, sealed, &segment)? {
             self.report.segments_kept += 1;

@@ -257,7 +257,7 @@ pub(crate) fn load_segment(
 }
 
 /// Opens a sealed segment that the manifest lists; that it is missing or too short is damage.
-pub(super) fn open_sealed(
+pub(crate) fn open_sealed(
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,
     sealed: &SealedSegment,
@@ -272,7 +272,7 @@ pub(super) fn open_sealed(
 }
 
 /// Opens a segment that the manifest lists; that it is missing is damage.
-pub(crate) fn open_listed(
+pub(super) fn open_listed(
     storage: &Arc<dyn Storage>,
     catalog: &Manifest,
     id: SegmentId,

@@ -29,7 +29,7 @@ use crate::segment::Segment;
 use crate::stats::{OpenProgress, RecoveryReport};
 use crate::storage::{Lock, LockGuard, PathKind, Storage, give_memory_back};
 pub(crate) use beside::{News, Read, active_as_it_is, start_over, whats_new};
-pub(crate) use load::{Gathered, Loaded, open_listed};
+pub(crate) use load::{Gathered, Loaded, open_sealed};
 
 /// So many keys are worth to ask the C library for the memory that it keeps of their load.
 const MANY_KEYS: u64 = 256 * 1024;
