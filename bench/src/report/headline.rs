@@ -55,13 +55,7 @@ fn bar(sections: &[Section<'_>], promise: &Promise) -> Option<Bar> {
 
 fn shown(sections: &[Section<'_>], promise: &Promise) -> Option<Shown> {
     let section = summary::find(sections, promise)?;
-    let (ratio, kind) = match promise.goal {
-        Goal::TimesOf(name, _) => {
-            let kind = section.engine(name)?;
-            (section.ratio(&promise.row, kind)?, kind)
-        }
-        _ => section.best(&promise.row)?,
-    };
+    let (ratio, kind) = section.compared(promise)?;
     let reached = matches!(section.verdict(promise), Verdict::Reached(_));
     Some(Shown { ratio, peer: kind.name(), reached })
 }

@@ -51,10 +51,14 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(if odd { upper } else { (values[at - 1] + upper) / 2.0 })
 }
 
+pub(crate) fn show_ratio(ratio: f64) -> String {
+    let digits = if ratio < 100.0 { 2 } else { 0 };
+    format!("{ratio:.digits$}")
+}
+
 /// So many times somebody's figure.
 pub(crate) fn times(ratio: f64, kind: Kind) -> String {
-    let digits = if ratio < 100.0 { 2 } else { 0 };
-    format!("{ratio:.digits$} × {}", kind.name())
+    format!("{} × {}", show_ratio(ratio), kind.name())
 }
 
 impl Section<'_> {
@@ -126,8 +130,15 @@ impl Section<'_> {
         children.find_map(|child| child.failed.as_deref())
     }
 
-    pub(crate) fn engine(&self, name: &str) -> Option<Kind> {
-        self.engines().into_iter().find(|kind| kind.arg() == name)
+    /// Whom a promise compares pakv with, and pakv's figure over theirs.
+    pub(crate) fn compared(&self, promise: &Promise) -> Option<(f64, Kind)> {
+        match promise.goal {
+            Goal::TimesOf(name, _) | Goal::AtMostTimesOf(name, _) => {
+                let kind = self.engines().into_iter().find(|kind| kind.arg() == name)?;
+                Some((self.ratio(&promise.row, kind)?, kind))
+            }
+            _ => self.best(&promise.row),
+        }
     }
 
     pub(crate) fn verdict(&self, promise: &Promise) -> Verdict {
@@ -136,17 +147,12 @@ impl Section<'_> {
             if reached { Verdict::Reached(text) } else { Verdict::Short(text) }
         };
         let measured = match promise.goal {
-            Goal::TimesBest(goal) => {
-                self.best(row).map(|(ratio, best)| judge(ratio >= goal, times(ratio, best)))
+            Goal::TimesBest(goal) | Goal::TimesOf(_, goal) => {
+                self.compared(promise).map(|(ratio, kind)| judge(ratio >= goal, times(ratio, kind)))
             }
-            Goal::TimesOf(name, goal) => self
-                .engine(name)
-                .and_then(|kind| Some((self.ratio(row, kind)?, kind)))
-                .map(|(ratio, kind)| judge(ratio >= goal, times(ratio, kind))),
-            Goal::AtMostTimesOf(name, goal) => self
-                .engine(name)
-                .and_then(|kind| Some((self.ratio(row, kind)?, kind)))
-                .map(|(ratio, kind)| judge(ratio <= goal, times(ratio, kind))),
+            Goal::AtMostTimesOf(_, goal) => {
+                self.compared(promise).map(|(ratio, kind)| judge(ratio <= goal, times(ratio, kind)))
+            }
             Goal::AtMost(limit) | Goal::AtMostAim(limit, _) => {
                 self.value(row, Kind::Pakv).map(|value| judge(value <= limit, row.show(value)))
             }

@@ -164,9 +164,8 @@ fn cell(section: &Section<'_>, row: &Row, kind: Kind) -> String {
         None => NOTHING.to_string(),
         Some(value) if kind == Kind::Pakv => format!("**{}**{mark}", row.show(value)),
         Some(value) => {
-            let digits = |ratio: f64| if ratio < 100.0 { 2 } else { 0 };
             let ratio = section.ratio(row, kind);
-            let ratio = ratio.map(|ratio| format!(" ({ratio:.*})", digits(ratio)));
+            let ratio = ratio.map(|ratio| format!(" ({})", medians::show_ratio(ratio)));
             format!("{}{}{mark}", row.show(value), ratio.unwrap_or_default())
         }
     }

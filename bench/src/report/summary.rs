@@ -42,10 +42,7 @@ pub(super) fn write(page: &mut String, sections: &[Section<'_>]) -> Result<()> {
 
 /// The figure of whoever pakv's is compared with.
 fn peer(section: &Section<'_>, promise: &Promise) -> Option<String> {
-    let kind = match promise.goal {
-        Goal::TimesOf(name, _) | Goal::AtMostTimesOf(name, _) => section.engine(name)?,
-        _ => section.best(&promise.row)?.1,
-    };
+    let (_, kind) = section.compared(promise)?;
     let value = section.value(&promise.row, kind)?;
     Some(format!("{} {}", kind.name(), promise.row.show(value)))
 }

@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::args::{Cli, OutputForm};
 use crate::exit::Exit;
-use crate::output::{JsonLine, escape_line, quoted};
+use crate::output::{JsonLine, directory_of, escape_line, quoted};
 
 /// Why a verb did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,8 +244,7 @@ const HISTORY_HINT: &str =
 
 /// What to do about damage in a store, or in a file of one.
 fn damage_hint(path: &Path) -> String {
-    let of_file = path.parent().filter(|_| !path.is_dir());
-    let store = quoted(of_file.unwrap_or(path));
+    let store = quoted(if path.is_dir() { path } else { directory_of(path) });
     format!(
         "`pakv --db {store} check` tells what is damaged; `pakv repair {store} NEW` makes a new store \
          of the rest"

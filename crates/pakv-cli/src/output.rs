@@ -21,6 +21,14 @@ pub(crate) fn escape_line(bytes: &[u8]) -> String {
     })
 }
 
+/// The directory that a file is in, `.` for one that is named alone.
+pub(crate) fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// A path as it is typed in a shell.
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();

@@ -117,7 +117,7 @@ struct Group {
 
 impl Group {
     fn is_empty(&self) -> bool {
-        self.buffer.is_empty() && !self.wants_sync() && self.sync_within.is_none()
+        self.buffer.is_empty() && self.durability() == Durability::Buffered
     }
 
     fn wants_sync(&self) -> bool {

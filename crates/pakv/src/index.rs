@@ -62,11 +62,6 @@ impl SegmentState {
             damaged: false,
         }
     }
-
-    /// Whether a set in it is garbage. Where none is, no tombstone shadows anything in it.
-    pub(crate) fn has_garbage_sets(&self) -> bool {
-        u64::from(self.bytes - self.first_record) > self.live_bytes + self.tombstone_bytes
-    }
 }
 
 /// What a lookup finds: the version that is asked for and the segment that holds it.

@@ -4,6 +4,7 @@
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
+use crate::core::Core;
 use crate::error::Result;
 use crate::page::{Page, View};
 use crate::snapshot::Snapshot;
@@ -100,11 +101,6 @@ impl Scan {
         }
         *entries = Entries { left: 0..page.len(), page: Arc::new(page) };
     }
-
-    /// Whether an entry has not expired since its page was taken.
-    pub(crate) fn is_there(&self, entry: &Entry) -> bool {
-        entry.expires_at_ms().is_none_or(|at| self.snapshot.handle().core.now_ms() < at)
-    }
 }
 
 impl Iterator for Scan {
@@ -116,7 +112,7 @@ impl Iterator for Scan {
                 self.take_page(false);
             }
             let entry = self.front.next().or_else(|| self.back.next_back())?;
-            if self.is_there(&entry) {
+            if entry.is_there(&self.snapshot.handle().core) {
                 return Some(entry);
             }
         }
@@ -130,7 +126,7 @@ impl DoubleEndedIterator for Scan {
                 self.take_page(true);
             }
             let entry = self.back.next().or_else(|| self.front.next_back())?;
-            if self.is_there(&entry) {
+            if entry.is_there(&self.snapshot.handle().core) {
                 return Some(entry);
             }
         }
@@ -149,6 +145,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it has not expired since its page was taken.
+    pub(crate) fn is_there(&self, core: &Core) -> bool {
+        self.expires_at_ms().is_none_or(|at| core.now_ms() < at)
+    }
+
     /// The key. From memory.
     pub fn key(&self) -> &[u8] {
         self.page.key(self.index)

@@ -192,7 +192,7 @@ impl Iterator for TransactionScan<'_> {
             let Some((key, write)) = written else {
                 let entry = self.stored.next()?;
                 // It was looked at before, perhaps long ago.
-                if is_expired(entry.expires_at_ms(), self.transaction.handle.core.now_ms()) {
+                if !entry.is_there(&self.transaction.handle.core) {
                     continue;
                 }
                 return Some(entry.into_pair());

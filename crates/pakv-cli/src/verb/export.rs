@@ -15,7 +15,7 @@ use crate::args::{ExportArgs, FileFormat, OutputForm};
 use crate::context::{Context, Store};
 use crate::exit::Exit;
 use crate::failure::{Failure, key_name};
-use crate::output::{JsonLine, counted};
+use crate::output::{JsonLine, counted, directory_of};
 use crate::progress::Progress;
 use crate::transfer::{self, Row, WriteError, WriteRows};
 
@@ -184,13 +184,6 @@ impl Target {
         if let Some(Place { partial, .. }) = &self.place {
             let _ = fs::remove_file(partial);
         }
-    }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

@@ -97,9 +97,12 @@ impl Target {
         }
         let sealed = &view.manifest.sealed;
         // Before any of them is put in place: what is refused stays as it is.
+        let mut kept = HashSet::new();
         for sealed in sealed.iter().filter(|sealed| self.old.contains_key(&sealed.segment)) {
             let (segment, _) = recovery::open_sealed(source, &view.manifest, sealed)?;
-            self.is_kept(&view.manifest, sealed, &segment)?;
+            if self.is_kept(&view.manifest, sealed, &segment)? {
+                kept.insert(sealed.segment);
+            }
         }
         let bytes_total = sealed.iter().map(|sealed| u64::from(sealed.bytes)).sum();
         let mut bytes_done = 0;
@@ -107,11 +110,28 @@ impl Target {
             let mut told = |bytes: u64| {
                 progress(BackupProgress { bytes_done: bytes_done + bytes, bytes_total });
             };
-            let is_tail = view.tail == Some(sealed.segment);
-            self.take(source, &view.manifest, sealed, is_tail, &mut told)?;
+            if self.have.get(&sealed.segment) != Some(sealed) {
+                if kept.contains(&sealed.segment) {
+                    self.keep(&**source, sealed.segment)?;
+                } else {
+                    let is_tail = view.tail == Some(sealed.segment);
+                    self.take(source, &view.manifest, sealed, is_tail, &mut told)?;
+                }
+                self.have.insert(sealed.segment, *sealed);
+            }
             bytes_done += u64::from(sealed.bytes);
             progress(BackupProgress { bytes_done, bytes_total });
         }
+        Ok(())
+    }
+
+    /// Leaves a segment as an earlier backup has brought it, but for a hint that it lacks.
+    fn keep(&mut self, source: &dyn Storage, id: SegmentId) -> Result<()> {
+        let hint = id.hint_name();
+        if is_absent(&*self.storage, &hint)? {
+            self.place(source, &hint, Until::End, &mut |_| ())?;
+        }
+        self.report.segments_kept += 1;
         Ok(())
     }
 
@@ -123,52 +143,41 @@ impl Target {
         is_tail: bool,
         told: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        if self.have.get(&sealed.segment) == Some(sealed) {
-            return Ok(());
-        }
         let id = sealed.segment;
         let (segment, first_record) = recovery::open_sealed(source, manifest, sealed)?;
-        let hint = id.hint_name();
-        if self.is_kept(manifest, sealed, &segment)? {
-            self.report.segments_kept += 1;
-            if is_absent(&*self.storage, &hint)? {
-                self.place(&**source, &hint, Until::End, &mut |_| ())?;
-            }
-        } else {
-            if is_tail || self.how == How::Restore {
-                verify(&segment, first_record, sealed)?;
-            }
-            let until = if is_tail { Until::Cut(sealed.bytes) } else { Until::Byte(sealed.bytes) };
-            let placed = self.place(&**source, &id.log_name(), until, told)?;
-            match placed {
-                Placed::Linked => self.report.segments_linked += 1,
-                Placed::Copied => {
-                    self.report.segments_copied += 1;
-                    self.report.bytes_copied += u64::from(sealed.bytes);
-                }
-                Placed::Absent => return Err(segment.corrupt(0, "the segment has gone")),
-            }
-            // A source that is itself a backup may have more of it than it lists, and a hint of all
-            // that it has: see `check::segment`.
-            let has_more = || {
-                let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()));
-                Ok::<_, Error>(len? > u64::from(sealed.bytes))
-            };
-            // A restore does not carry the faults of a hint on either.
-            let is_own = is_tail || self.how == How::Restore;
-            let has_hint = if is_own || (placed == Placed::Copied && has_more()?) {
-                self.build_hint(manifest, sealed)?
-            } else {
-                self.place(&**source, &hint, Until::End, &mut |_| ())? != Placed::Absent
-            };
-            // One that an earlier backup brought is of fewer records.
-            if !has_hint {
-                let removed = remove_if_there(&*self.storage, &hint);
-                removed.map_err(Error::io("remove", self.path(&hint).as_path()))?;
-            }
-            self.taken += 1;
+        if is_tail || self.how == How::Restore {
+            verify(&segment, first_record, sealed)?;
         }
-        self.have.insert(id, *sealed);
+        let until = if is_tail { Until::Cut(sealed.bytes) } else { Until::Byte(sealed.bytes) };
+        let placed = self.place(&**source, &id.log_name(), until, told)?;
+        match placed {
+            Placed::Linked => self.report.segments_linked += 1,
+            Placed::Copied => {
+                self.report.segments_copied += 1;
+                self.report.bytes_copied += u64::from(sealed.bytes);
+            }
+            Placed::Absent => return Err(segment.corrupt(0, "the segment has gone")),
+        }
+        // A source that is itself a backup may have more of it than it lists, and a hint of all
+        // that it has: see `check::segment`.
+        let has_more = || {
+            let len = segment.file()?.len().map_err(Error::io("read", segment.path.as_path()));
+            Ok::<_, Error>(len? > u64::from(sealed.bytes))
+        };
+        let hint = id.hint_name();
+        // A restore does not carry the faults of a hint on either.
+        let is_own = is_tail || self.how == How::Restore;
+        let has_hint = if is_own || (placed == Placed::Copied && has_more()?) {
+            self.build_hint(manifest, sealed)?
+        } else {
+            self.place(&**source, &hint, Until::End, &mut |_| ())? != Placed::Absent
+        };
+        // One that an earlier backup brought is of fewer records.
+        if !has_hint {
+            let removed = remove_if_there(&*self.storage, &hint);
+            removed.map_err(Error::io("remove", self.path(&hint).as_path()))?;
+        }
+        self.taken += 1;
         Ok(())
     }
 

@@ -25,7 +25,7 @@ impl SegmentFacts {
 
     /// Whether a set in it is garbage: then a tombstone may shadow that. Where none is, every set is
     /// the newest of its key, and no tombstone is newer.
-    fn has_garbage_sets(&self) -> bool {
+    pub(crate) fn has_garbage_sets(&self) -> bool {
         self.garbage_bytes() > self.tombstone_bytes
     }
 

@@ -94,7 +94,8 @@ impl<'a> Rewriter<'a> {
         let index = core.index.read();
         let outside =
             || index.segments.iter().filter(|(id, _)| !inputs.contains(id)).map(|(_, state)| state);
-        let pins = outside().filter(|state| state.damaged || state.has_garbage_sets());
+        let pins =
+            outside().filter(|state| state.damaged || super::facts_of(state).has_garbage_sets());
         let outside_min = pins.map(|state| state.seqnos.min).min().unwrap_or(SeqNo::MAX);
         let hintless = outside().filter(|state| state.sealed && state.hint_bytes.is_none());
         let hintless_bytes = hintless.map(|state| u64::from(state.bytes)).sum();
