@@ -67,14 +67,15 @@ pub(crate) enum Plan {
 
 /// What a record takes besides its key and value, about.
 const RECORD_OVERHEAD: u64 = 19;
-/// A store has about this many segments, so that what a run takes twice is a small part of it…
+/// A store has about this many segments, so that one is a small part of it…
 const SEGMENTS: u64 = 48;
 /// …or, while it is filled and has next to no garbage, this many of at least…
 const SEGMENTS_FILLING: u64 = 32;
 /// …so many times the smallest size: each seal costs a few syncs.
 const FILLING_BYTES_MIN: u64 = 2;
-/// A run copies at most this many segments' worth of live bytes, so that it publishes, and gives
-/// space back, often.
+/// A run copies at most this part of the store, which is there twice until it publishes…
+const RUNS: u64 = 64;
+/// …and this many segments' worth, so that it gives space back often.
 const SEGMENTS_PER_RUN: u64 = 4;
 /// Sealed segments below this share of the usual size count as small…
 const SMALL_SHARE: u64 = 16;
@@ -156,7 +157,7 @@ impl Space {
 
     /// How many live bytes a run copies at most.
     fn run_bytes(&self, policy: &Policy) -> u64 {
-        (self.total / SEGMENTS)
+        (self.total / RUNS)
             .max(policy.segment_bytes_min)
             .min(SEGMENTS_PER_RUN * policy.segment_bytes)
     }
