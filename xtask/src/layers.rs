@@ -35,6 +35,12 @@ pub(crate) fn builds() -> Vec<Command> {
     let mut fuzz_all = fuzz_cargo(&["build", "--locked", "--example", "fuzz_all"]);
     fuzz_all.arg("--manifest-path").arg(root().join("fuzz/Cargo.toml"));
     let mut builds = Vec::new();
+    // Without it ThreadSanitizer says SKIPPED.
+    let mut rust_src = Command::new("rustup");
+    rust_src.args(["component", "add", "rust-src"]);
+    if Command::new("rustup").arg("--version").output().is_ok() {
+        builds.push(rust_src);
+    }
     if !cargo(&["fuzz", "--version"]).output().is_ok_and(|output| output.status.success()) {
         builds.push(cargo(&["install", "cargo-fuzz", "--locked"]));
     }
